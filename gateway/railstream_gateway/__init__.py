@@ -1,0 +1,1 @@
+"""The HTTP side: takes requests, queues them, relays what comes back."""

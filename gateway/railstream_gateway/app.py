@@ -1,0 +1,113 @@
+"""The gateway as an ASGI application: its composition root."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from railstream.config import ConfigSet
+from railstream.connect import connect
+from railstream.conversations import RedisSessions
+from railstream.settings import GatewaySettings
+from railstream.telemetry import Telemetry, setup
+from redis.asyncio import Redis
+
+from railstream_gateway import openapi
+from railstream_gateway.admission import Admission
+from railstream_gateway.answers import HANDLERS
+from railstream_gateway.auth import ApiKeys
+from railstream_gateway.edge import Edge
+from railstream_gateway.gateway import Gateway
+from railstream_gateway.hub import Hub
+from railstream_gateway.open_streams import OpenStreams
+from railstream_gateway.presence import Presence
+from railstream_gateway.routes import chat, completions, flows, health, models, playground, sessions
+
+log = logging.getLogger(__name__)
+
+TITLE = "Railstream"
+
+
+def create_app(
+    settings: GatewaySettings,
+    *,
+    redis: Redis | None = None,
+    configs: ConfigSet | None = None,
+    telemetry: Telemetry | None = None,
+) -> FastAPI:
+    """An application that connects when it starts, not before.
+
+    Raises:
+        ConfigurationError: a rails config is wrong.
+    """
+    name = f"gateway-{socket.gethostname()}-{os.getpid()}"
+    redis = redis or connect(settings.redis_url, settings.redis_timeout, name=name)
+    configs = configs or ConfigSet.load(settings.config, default=settings.default_config, require_keys=False)
+    telemetry = telemetry or setup(
+        "railstream-gateway",
+        instance=name,
+        models=configs.models(),
+        trusts_traceparent=settings.trust_traceparent,
+    )
+    pools = {settings.pool} | {config.railstream.pool for config in configs if config.railstream.pool}
+    gateway = Gateway(
+        settings=settings,
+        configs=configs,
+        redis=redis,
+        sessions=RedisSessions(redis),
+        hub=Hub(settings.redis_url, timeout=settings.redis_timeout, name=f"{name}-hub"),
+        admission=Admission(redis, settings, pools),
+        open_streams=OpenStreams(settings.max_streams),
+        presence=Presence(
+            redis,
+            retention=settings.retention,
+            cancelled=lambda: telemetry.instruments.cancelled("disconnect"),
+        ),
+        api_keys=ApiKeys(settings.api_keys),
+        telemetry=telemetry,
+    )
+    telemetry.instruments.watch_queue(gateway.admission.waiting)
+    app = FastAPI(title=TITLE, lifespan=_lifespan, exception_handlers=HANDLERS)
+    app.state.gateway = gateway
+    app.add_middleware(Edge, gateway=gateway)
+    for routes in (chat, completions, models, sessions, flows, health, playground):
+        app.include_router(routes.router)
+    app.openapi = lambda: _document(app)  # type: ignore[method-assign]
+    return app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    gateway: Gateway = app.state.gateway
+    background = [asyncio.create_task(run) for run in (gateway.hub.run(), gateway.admission.run())]
+    for task in background:
+        task.add_done_callback(_report)
+    try:
+        yield
+    finally:
+        gateway.open_streams.close()
+        await gateway.presence.aclose()
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await gateway.redis.aclose()
+        await asyncio.to_thread(gateway.telemetry.shutdown)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("a background task of the gateway ended", exc_info=task.exception())
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        document = get_openapi(title=TITLE, version=app.version, routes=app.routes)
+        app.openapi_schema = openapi.add_components(document)
+    return app.openapi_schema

@@ -1,0 +1,94 @@
+"""The outermost layer: who asks is known, and a gateway that stops refuses what is new, before any route runs.
+
+Each request of the API is one span, which stays open as long as its stream.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from railstream.errors import RailstreamError
+from railstream.telemetry import OpenSpan
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from railstream_gateway.answers import error_answer
+from railstream_gateway.gateway import Gateway
+from railstream_gateway.open_streams import stopping
+
+PROTECTED: Final = "/v1/"
+ALWAYS_SERVED: Final = frozenset({"/livez", "/readyz", "/metrics"})
+
+
+class Edge:
+    """A plain ASGI callable. ``state`` of what it passes on: ``tenant``, ``span``, ``arrived`` (monotonic seconds), and
+    ``send``, the server's own: a stream sends its body past the layers that look at nothing but its start. What it
+    leaves there: ``error_type``, how it ended.
+    """
+
+    def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
+        self._app = app
+        self._gateway = gateway
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        draining = self._gateway.open_streams.draining
+        if scope["path"].startswith(PROTECTED):
+            return await self._trace(scope, receive, _closing(send) if draining else send)
+        if draining:
+            send = _closing(send)
+            if scope["path"] not in ALWAYS_SERVED:
+                return await error_answer(stopping())(scope, receive, send)
+        await self._app(scope, receive, send)
+
+    async def _trace(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        span = self._gateway.telemetry.tracing.request(scope["method"], "", headers, scheme=scope["scheme"])
+        state: dict[str, Any] = scope.setdefault("state", {})
+        state["span"] = span
+        state["send"] = send
+        state["arrived"] = time.monotonic()
+        error = ""
+        try:
+            await self._admit(scope, receive, _traced(send, span), headers.get("authorization"))
+        except BaseException as raised:
+            error = type(raised).__name__
+            raise
+        finally:
+            route = scope.get("route")
+            if route is not None:
+                span.route(scope["method"], getattr(route, "path", ""))
+            span.end(error or state.get("error_type", ""))
+
+    async def _admit(self, scope: Scope, receive: Receive, send: Send, authorization: str | None) -> None:
+        try:
+            if self._gateway.open_streams.draining:
+                raise stopping()
+            scope["state"]["tenant"] = self._gateway.api_keys.tenant(authorization)
+        except RailstreamError as error:
+            return await error_answer(error)(scope, receive, send)
+        await self._app(scope, receive, send)
+
+
+def _traced(send: Send, span: OpenSpan) -> Send:
+    async def traced(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            span.respond(message["status"])
+            if span.traceparent:
+                message["headers"] = [*message["headers"], (b"traceresponse", span.traceparent.encode())]
+        await send(message)
+
+    return traced
+
+
+def _closing(send: Send) -> Send:
+    """Tell the client to ask elsewhere next time."""
+
+    async def closing(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message)["connection"] = "close"
+        await send(message)
+
+    return closing

@@ -1,0 +1,35 @@
+"""What one gateway process holds: made once by `create_app`, given to every route."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from railstream.config import ConfigSet
+from railstream.conversations import Sessions
+from railstream.settings import GatewaySettings
+from railstream.telemetry import Telemetry
+from redis.asyncio import Redis
+
+from railstream_gateway.admission import Admission
+from railstream_gateway.auth import ApiKeys
+from railstream_gateway.hub import Hub
+from railstream_gateway.open_streams import OpenStreams
+from railstream_gateway.presence import Presence
+
+
+@dataclass(slots=True)
+class Gateway:
+    settings: GatewaySettings
+    configs: ConfigSet
+    redis: Redis
+    sessions: Sessions
+    hub: Hub
+    admission: Admission
+    open_streams: OpenStreams
+    presence: Presence
+    api_keys: ApiKeys
+    telemetry: Telemetry
+
+    def pool_of(self, config_pool: str) -> str:
+        """The pool whose queue a config's jobs go to."""
+        return config_pool or self.settings.pool

@@ -1,0 +1,138 @@
+"""What Redis knows of one request besides its events: the request hash, and the scripts that change it.
+
+The scripts touch the keys of one request only, and decide and write in one step: a gateway never revives a hash
+that has expired, and never ends a stream that a worker has begun.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from railstream import events, keys
+from railstream.errors import RequestNotFoundError
+from railstream.events import Cancelled, Started
+from railstream.ids import is_request_id
+from redis.asyncio import Redis
+
+TTL: Final = 24 * 3600
+"""Seconds that a request's keys live when nobody ever ends it; the worker shortens it at the end."""
+ENDED: Final = frozenset(name.decode() for name in events.TERMINAL)
+
+_READERS: Final = """
+-- KEYS request   ARGV change, policy.  Returns {readers, status, policy}; nothing when there is no such request
+if redis.call('EXISTS', KEYS[1]) == 0 then return {} end
+if ARGV[2] ~= '' then redis.call('HSET', KEYS[1], 'on_disconnect', ARGV[2]) end
+local readers = redis.call('HINCRBY', KEYS[1], 'readers', ARGV[1])
+return {readers, redis.call('HGET', KEYS[1], 'status'), redis.call('HGET', KEYS[1], 'on_disconnect')}
+"""
+
+_CANCEL: Final = """
+-- KEYS events, request   ARGV cancel channel, id, reason, live channel, event data, now, retention, only when unread
+-- Returns 1 when this is the first to ask; 0 when there is no such request, it has ended, or it is read again
+local status = redis.call('HGET', KEYS[2], 'status')
+if status ~= 'queued' and status ~= 'running' then return 0 end
+if ARGV[8] == '1' and tonumber(redis.call('HGET', KEYS[2], 'readers') or '0') > 0 then return 0 end
+local first = redis.call('HSETNX', KEYS[2], 'cancel', ARGV[3])
+redis.call('PUBLISH', ARGV[1], ARGV[2])
+if status == 'running' then return first end
+local added = redis.pcall('XADD', KEYS[1], '0-1', 'event', 'cancelled', 'data', ARGV[5])
+if type(added) == 'table' and added.err then return first end
+redis.call('PUBLISH', ARGV[4], '0-1 cancelled 0\\n' .. ARGV[5])
+redis.call('HSET', KEYS[2], 'status', 'cancelled', 'ended', ARGV[6])
+redis.call('EXPIRE', KEYS[1], ARGV[7])
+redis.call('EXPIRE', KEYS[2], ARGV[7])
+return first
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The request hash. ``created`` in unix seconds."""
+
+    id: str
+    status: str
+    tenant: str
+    model: str
+    created: int
+    configs: tuple[str, ...]
+    kind: str
+    include_usage: bool
+    traceparent: str
+    cancel: str
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+    def started(self) -> Started:
+        """What the stream's first event says, for a stream that has lost it."""
+        return Started(self.id, self.model, self.created, self.configs, include_usage=self.include_usage)
+
+    def describe(self) -> dict[str, Any]:
+        """The status object: what is answered while there is no completion yet."""
+        return {
+            "id": self.id,
+            "object": "chat.completion.status",
+            "created": self.created,
+            "model": self.model,
+            "status": "cancelling" if self.cancel and not self.ended else self.status,
+        }
+
+
+async def load(redis: Redis, request_id: str, tenant: str) -> Record:
+    """Raises `RequestNotFoundError` alike for what is unknown, expired, and somebody else's."""
+    fields: dict[Any, Any] = {}
+    if is_request_id(request_id):
+        fields = await redis.hgetall(keys.request(request_id))
+    if b"status" not in fields or fields.get(b"tenant", b"").decode() != tenant:
+        raise RequestNotFoundError(f"there is no request {request_id[:80]!r} here, or it has expired", param="id")
+
+    def text(name: bytes) -> str:
+        value: bytes = fields.get(name, b"")
+        return value.decode()
+
+    return Record(
+        id=request_id,
+        status=text(b"status"),
+        tenant=tenant,
+        model=text(b"model"),
+        created=int(float(text(b"created") or 0)),
+        configs=tuple(msgspec.json.decode(fields.get(b"configs", b"[]"), type=list[str])),
+        kind=text(b"kind") or "chat",
+        include_usage=text(b"include_usage") == "1",
+        traceparent=text(b"traceparent"),
+        cancel=text(b"cancel"),
+    )
+
+
+async def count_reader(redis: Redis, request_id: str, change: int, policy: str = "") -> tuple[int, bool, str]:
+    """Add to the readers of a request, and perhaps set its policy. Returns ``(readers, running, policy)``."""
+    answer = await redis.eval(_READERS, 1, keys.request(request_id), change, policy)
+    if not answer:
+        return 0, False, ""
+    readers, status, kept = answer
+    running = status is not None and status.decode() not in ENDED
+    return int(readers), running, (kept or b"").decode()
+
+
+async def cancel(redis: Redis, request_id: str, *, reason: str, retention: float, only_unread: bool = False) -> bool:
+    """Ask for a cancel, and end a stream that no worker has begun. True for the first who asks."""
+    _, data = events.encode(Cancelled(reason=reason))
+    first = await redis.eval(
+        _CANCEL,
+        2,
+        keys.events(request_id),
+        keys.request(request_id),
+        keys.CANCEL_CHANNEL,
+        request_id,
+        reason,
+        keys.live(request_id),
+        data,
+        f"{time.time():.3f}",
+        max(1, round(retention)),
+        "1" if only_unread else "0",
+    )
+    return bool(first)

@@ -1,0 +1,86 @@
+"""Run a gateway: uvicorn with our protocol, and an end that hands over what it cannot finish."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from railstream import logs
+from railstream.settings import GatewaySettings
+
+from railstream_gateway.app import create_app
+from railstream_gateway.gateway import Gateway
+from railstream_gateway.protocol import IDLE, with_header_timeout
+
+log = logging.getLogger(__name__)
+
+CLOSING_SHARE = 0.2
+"""Of the drain timeout, kept for closing what did not end by itself; at most `MOST_CLOSING`."""
+MOST_CLOSING = 2.0
+"""Seconds."""
+
+
+class Server(uvicorn.Server):
+    """A signal starts the drain, with the socket still open: new requests are refused, not lost."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """uvicorn raises the signal again at the end, and would not exit with 0."""
+        known = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in known.items():
+                signal.signal(number, handler)
+
+    async def startup(self, sockets: Any = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            log.info("serves on %s", url)
+            if self.config.port == 0:
+                print(url, flush=True)
+
+    async def shutdown(self, sockets: Any = None) -> None:
+        timeout = self._gateway.settings.drain_timeout
+        closing = min(MOST_CLOSING, timeout * CLOSING_SHARE)
+        await self._gateway.open_streams.drain(timeout - closing)
+        await super().shutdown(sockets)
+
+
+def create_server(app: FastAPI, settings: GatewaySettings) -> Server:
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop",
+        http=with_header_timeout(settings.header_timeout),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=int(IDLE),
+        timeout_graceful_shutdown=max(1, round(min(MOST_CLOSING, settings.drain_timeout * CLOSING_SHARE))),
+        backlog=4096,
+    )
+    return Server(config, app.state.gateway)
+
+
+def serve(settings: GatewaySettings) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit code."""
+    logs.configure(settings.log_level, settings.log_format, "gateway")
+    server = create_server(create_app(settings), settings)
+    server.run()
+    return 0 if server.started else 1

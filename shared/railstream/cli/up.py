@@ -1,0 +1,94 @@
+"""`railstream up`: a Redis, one gateway and workers on this machine, as separate processes."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from railstream.cli.options import settings_command
+from railstream.config import ConfigSet
+from railstream.errors import ConfigurationError
+from railstream.local import readiness
+from railstream.local.redis_server import RedisServer, find_server, free_port, lock
+from railstream.local.stack import gateway_child, redis_child, worker_children
+from railstream.local.supervisor import StackFailed, StackStopped, Supervisor
+from railstream.local.welcome import welcome
+from railstream.settings import UpSettings
+
+
+@settings_command(UpSettings)
+def up(settings: UpSettings) -> int:
+    """Start everything on this machine: a Redis unless you name one, one gateway, and workers.
+
+    Without a config it serves OpenAI if OPENAI_API_KEY is set, and a scripted demo model otherwise.
+    A process that dies is started again. Ctrl-C stops all of it, in order; a second one at once.
+
+    \b
+    Examples:
+      railstream up
+      railstream up --config ./configs --port 8080 --workers 4
+      railstream up --redis-url redis://127.0.0.1:6379/0
+      railstream up --data-dir ./data    keeps streams and queue from one run to the next
+    """
+    configs = ConfigSet.load(settings.config, default=settings.default_config)
+    settings = settings.model_copy(update={"port": _usable_port(settings.host, settings.port)})
+    try:
+        if "redis_url" in settings.model_fields_set:
+            return asyncio.run(_run(settings, configs, None))
+        with _data_directory(settings.data_dir) as directory:
+            return asyncio.run(_run(settings, configs, RedisServer.prepare(find_server(), directory)))
+    except StackStopped:
+        return 0
+    except StackFailed as failure:
+        print(f"railstream up: {failure}", file=sys.stderr)
+        return failure.code
+
+
+async def _run(settings: UpSettings, configs: ConfigSet, server: RedisServer | None) -> int:
+    redis_url = server.url if server else settings.redis_url
+    workers, gateway = worker_children(settings, redis_url), gateway_child(settings, redis_url)
+    names = ["up", "redis", gateway.name, *(worker.name for worker in workers)]
+    async with Supervisor(sys.stdout, names) as supervisor:
+        if server:
+            version = ".".join(map(str, server.program.version))
+            supervisor.say(f"Redis {version} of {server.program.path}, data in {server.directory}")
+            supervisor.start(redis_child(server))
+            await supervisor.until("Redis", server.obstacle)
+        supervisor.start(*workers)
+        supervisor.start(gateway)
+        host = readiness.reachable(settings.host)
+        await supervisor.until("the gateway", partial(readiness.obstacle, host, settings.port))
+        supervisor.show(welcome(f"http://{host}:{settings.port}", configs, wants_key=bool(settings.api_keys)))
+        await supervisor.serve()
+    return 0
+
+
+def _usable_port(host: str, port: int) -> int:
+    if port == 0:
+        return free_port(host)
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    with socket.socket(family, kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            raise ConfigurationError(
+                f"port {port} of {host} cannot be used ({error.strerror}); choose another one with --port"
+            ) from error
+    return port
+
+
+@contextmanager
+def _data_directory(chosen: Path | None) -> Iterator[Path]:
+    if chosen is not None:
+        with lock(chosen):
+            yield chosen
+        return
+    with tempfile.TemporaryDirectory(prefix="railstream-", ignore_cleanup_errors=True) as temporary:
+        yield Path(temporary)

@@ -1,0 +1,127 @@
+"""`railstream usage`: what the LLM calls of the last days have used, from the ledger in Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import asdict
+from datetime import date
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+from redis.exceptions import RedisError
+from rich.console import Console
+from rich.table import Table
+
+from railstream import usage as ledger
+from railstream.config.serving import Price
+from railstream.connect import connect
+from railstream.errors import ConfigurationError
+from railstream.prices import cost_of, prices_of
+from railstream.settings import Settings, load, redact_url
+from railstream.usage import Account, Totals
+
+UNITS = {"d": 1, "w": 7}
+NO_KEY = "(no key)"
+
+
+class By(StrEnum):
+    """What a row stands for."""
+
+    model = "model"
+    key = "key"
+    task = "task"
+
+
+class Row(NamedTuple):
+    """``dollars``: ``None`` where a model that used tokens has no price."""
+
+    name: str
+    totals: Totals
+    dollars: float | None
+
+
+def usage(
+    since: Annotated[str, typer.Option(help="Days back, such as 7d or 2w, or a first day such as 2026-11-01.")] = "7d",
+    by: Annotated[By, typer.Option(help="One row per model, API key (its digest) or task.")] = By.model,
+    config: Annotated[
+        Path | None, typer.Option(help="Rails configs: with their prices, what it cost. [RAILSTREAM_CONFIG]")
+    ] = None,
+    redis_url: Annotated[str | None, typer.Option(help="[RAILSTREAM_REDIS_URL]", show_default=False)] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the tokens of every LLM call since a day, cancelled and failed calls included.
+
+    Days are UTC days. Input holds cached tokens, output holds reasoning tokens. Incomplete calls were cut before
+    the provider's final figure: their tokens are what was known by then. Dollars are by the prices of the configs;
+    a row that holds a model without one has none.
+    """
+    settings = load(Settings, redis_url=redis_url, config=config)
+    days = ledger.days_until(ledger.today(), _days_of(since))
+    prices = prices_of(settings.config)
+    rows = _grouped(asyncio.run(_read(settings, days)), by, prices)
+    if as_json:
+        shown = [{by.value: row.name, **asdict(row.totals), "dollars": row.dollars} for row in rows]
+        typer.echo(json.dumps({"since": days[0], "until": days[-1], "by": by.value, "rows": shown}))
+    else:
+        Console().print(_table(rows, by, f"{days[0]} to {days[-1]}", priced=bool(prices)))
+
+
+async def _read(settings: Settings, days: list[str]) -> dict[Account, Totals]:
+    try:
+        async with aclosing(connect(settings.redis_url, settings.redis_timeout, name="usage", pool_size=2)) as redis:
+            return await ledger.read(redis, days)
+    except (RedisError, OSError, TimeoutError) as error:
+        raise ConfigurationError(f"Redis at {redact_url(settings.redis_url)!r} does not answer: {error}") from error
+
+
+def _days_of(since: str) -> int:
+    """Days back from today, today included."""
+    if found := re.fullmatch(r"(\d{1,3})([dw])", since):
+        return max(1, int(found[1]) * UNITS[found[2]])
+    try:
+        first = date.fromisoformat(since)
+    except ValueError as error:
+        raise ConfigurationError(f"--since {since!r} is neither days back (7d) nor a day (2026-11-01)") from error
+    return max(1, (date.fromisoformat(ledger.today()) - first).days + 1)
+
+
+def _grouped(found: dict[Account, Totals], by: By, prices: Mapping[str, Price]) -> list[Row]:
+    """Rows, those with the most tokens first."""
+    groups: dict[str, dict[Account, Totals]] = {}
+    for account, totals in found.items():
+        groups.setdefault(getattr(account, by.value) or NO_KEY, {})[account] = totals
+    rows = [Row(name, _sum(group.values()), cost_of(group, prices)) for name, group in groups.items()]
+    return sorted(rows, key=lambda row: (-row.totals.input - row.totals.output, row.name))
+
+
+def _sum(parts: Iterable[Totals]) -> Totals:
+    total = Totals()
+    for part in parts:
+        total.add(part)
+    return total
+
+
+def _table(rows: list[Row], by: By, title: str, *, priced: bool) -> Table:
+    table = Table(title=f"Tokens, {title}", show_footer=len(rows) > 1)
+    total = _sum(row.totals for row in rows)
+    table.add_column(by.value, footer="all")
+    for bucket in ledger.BUCKETS:
+        table.add_column(bucket.replace("_", " "), justify="right", footer=f"{getattr(total, bucket):,}")
+    if priced:
+        known = [row.dollars for row in rows if row.dollars is not None]
+        footer = _dollars(sum(known) if len(known) == len(rows) else None)
+        table.add_column("dollars", justify="right", footer=footer)
+    for row in rows:
+        cells = [f"{getattr(row.totals, bucket):,}" for bucket in ledger.BUCKETS]
+        table.add_row(row.name, *cells, *([_dollars(row.dollars)] if priced else []))
+    return table
+
+
+def _dollars(amount: float | None) -> str:
+    return "no price" if amount is None else f"{amount:,.4f}"

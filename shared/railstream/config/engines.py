@@ -1,0 +1,107 @@
+"""The engines: which wire a provider speaks, where it is, which variable holds its key, what it does otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal, NamedTuple
+
+Wire = Literal["openai", "anthropic", "huggingface", "scripted"]
+
+
+class Engine(NamedTuple):
+    """A provider. All but the first fields say in what it differs from OpenAI's own endpoint."""
+
+    base_url: str = ""
+    key: str = ""
+    """The environment variable that usually holds its API key."""
+    wire: Wire = "openai"
+    url_variable: str = ""
+    """An environment variable that says where it is."""
+    refuses: frozenset[str] = frozenset()
+    """Request options that it answers with an error. A request that has one is refused before it is sent."""
+    renames: Mapping[str, str] = {}
+    """Request options that it knows by another name."""
+    asks_for_usage: bool = True
+    """False: it sends usage without ``stream_options``, which it refuses."""
+    key_header: str = ""
+    """The header of the key, where it is not ``Authorization: Bearer``."""
+    continues: Mapping[str, Any] = {}
+    """Request options that make it go on with a trailing assistant message."""
+    continues_message: Mapping[str, Any] = {}
+    """What such a message itself needs for that."""
+    tools_end_with_stop: bool = False
+    """It says ``stop`` where tools were called."""
+
+
+_NIM = Engine("https://integrate.api.nvidia.com/v1", "NVIDIA_API_KEY")
+_VLLM = Engine("http://localhost:8000/v1", continues={"continue_final_message": True, "add_generation_prompt": False})
+_AZURE = Engine(key="AZURE_OPENAI_API_KEY", url_variable="AZURE_OPENAI_ENDPOINT", key_header="api-key")
+
+ENGINES: Final[Mapping[str, Engine]] = {
+    "openai": Engine("https://api.openai.com/v1", "OPENAI_API_KEY", url_variable="OPENAI_BASE_URL"),
+    "azure": _AZURE,
+    "azure_openai": _AZURE,
+    "anthropic": Engine(
+        "https://api.anthropic.com",
+        "ANTHROPIC_API_KEY",
+        wire="anthropic",
+        url_variable="ANTHROPIC_BASE_URL",
+        refuses=frozenset(
+            {
+                "frequency_penalty",
+                "presence_penalty",
+                "logit_bias",
+                "logprobs",
+                "top_logprobs",
+                "n",
+                "seed",
+                "response_format",
+                "temperature",
+                "top_p",
+                "top_k",
+            }
+        ),
+    ),
+    "groq": Engine(
+        "https://api.groq.com/openai/v1", "GROQ_API_KEY", refuses=frozenset({"logprobs", "logit_bias", "top_logprobs"})
+    ),
+    "gemini": Engine(
+        "https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY", tools_end_with_stop=True
+    ),
+    "mistral": Engine(
+        "https://api.mistral.ai/v1",
+        "MISTRAL_API_KEY",
+        refuses=frozenset({"logit_bias", "logprobs", "top_logprobs", "store", "user"}),
+        renames={"seed": "random_seed", "max_completion_tokens": "max_tokens"},
+        asks_for_usage=False,
+        continues_message={"prefix": True},
+    ),
+    "deepseek": Engine("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
+    "openrouter": Engine("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
+    "together": Engine("https://api.together.xyz/v1", "TOGETHER_API_KEY"),
+    "fireworks": Engine("https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY"),
+    "nim": _NIM,
+    "nvidia_ai_endpoints": _NIM,
+    "vllm": _VLLM,
+    "vllm_openai": _VLLM,
+    "ollama": Engine("http://localhost:11434/v1"),
+    "llamacpp": Engine("http://localhost:8080/v1"),
+    "huggingface": Engine(wire="huggingface", refuses=frozenset({"n", "tools", "logprobs", "response_format"})),
+    "scripted": Engine(wire="scripted"),
+}
+OTHER: Final = Engine()
+"""Any other OpenAI-compatible endpoint."""
+
+
+def engine_of(name: str) -> Engine:
+    return ENGINES.get(name, OTHER)
+
+
+def azure_url(endpoint: str, deployment: str, api_version: str) -> str:
+    """A resource's own v1 address, or, where a deployment or a version is named, the deployment's."""
+    endpoint = endpoint.rstrip("/")
+    if "/openai" in endpoint or not endpoint:
+        return endpoint
+    if api_version:
+        return f"{endpoint}/openai/deployments/{deployment}"
+    return f"{endpoint}/openai/v1"

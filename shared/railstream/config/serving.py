@@ -1,0 +1,68 @@
+"""`railstream:` and the other sections that say how a config is served. Times in seconds, money in US dollars."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from railstream.config.base import Seconds, Section
+
+OnViolation = Literal["error", "content_filter", "refusal"]
+
+
+class Deadlines(Section):
+    """How long each step of an LLM call may take."""
+
+    connect: Seconds = 5
+    first_token: Seconds = 60
+    between_chunks: Seconds = 60
+    total: Seconds = 600
+
+
+class Price(Section):
+    """Dollars per million tokens."""
+
+    input: Annotated[float, Field(ge=0)]
+    output: Annotated[float, Field(ge=0)]
+    cached_input: Annotated[float, Field(ge=0)] | None = None
+    """Not given: the price of input."""
+
+
+class Serving(Section):
+    """``railstream``: what NeMo Guardrails has no key for."""
+
+    on_violation: OnViolation | None = None
+    """How a streaming client learns of a block. Not given: ``error``."""
+    on_worker_loss: Literal["continue", "fail"] = "continue"
+    """When a worker dies after text was released: another goes on from there, or the request fails."""
+    deadlines: Deadlines = Deadlines()
+    retention: Seconds | None = None
+    """How long a request's stream is kept after its end. Not given: the worker's setting."""
+    pool: str = ""
+    """Worker pool that runs this config's requests."""
+    allow_request_rails: bool = True
+    """Whether a request's ``options.rails`` may switch rails off."""
+    prices: Mapping[str, Price] = {}
+    """By model name."""
+
+    @field_validator("pool")
+    @classmethod
+    def _plain_pool(cls, value: str) -> str:
+        if value and not value.replace("-", "").replace("_", "").isalnum():
+            raise ValueError(f"{value!r} may hold letters, digits, '-' and '_' only")
+        return value
+
+
+class Tracing(Section):
+    enabled: bool = False
+    adapters: tuple[Mapping[str, Any], ...] = ()
+    """Accepted; spans leave over OTLP, as the ``OTEL_*`` variables say."""
+    span_format: Literal["opentelemetry", "legacy"] = "opentelemetry"
+    enable_content_capture: bool = False
+    """Put prompts and answers on spans. ``OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT`` wins over it."""
+
+
+class Metrics(Section):
+    enabled: bool = False

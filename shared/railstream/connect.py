@@ -1,0 +1,63 @@
+"""Clients of Redis for everything that is not the token path: commands with bounded waits and no hidden retry."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, TypeVar
+
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+Pool = TypeVar("Pool", bound=ConnectionPool)
+
+
+class _Cancellable:
+    """redis-py sends under ``asyncio.wait_for``, which before Python 3.12 loses a cancellation that meets its end.
+
+    A worker that has lost a job, or is told to stop, would go on. So a send is bounded here, in another way.
+    """
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        connection: Any = self
+        if not connection.is_connected:
+            await connection.connect_check_health(check_health=False)
+        if check_health:
+            await connection.check_health()
+        timeout, connection.socket_timeout = connection.socket_timeout, None
+        try:
+            async with asyncio.timeout(timeout):
+                await super().send_packed_command(command, check_health=False)  # type: ignore[misc]
+        except TimeoutError:
+            raise RedisTimeoutError("Timeout writing to socket") from None
+        finally:
+            connection.socket_timeout = timeout
+
+
+def connect(url: str, timeout: float, *, name: str, pool_size: int = 64) -> Redis:
+    """A client whose every wait is bounded by ``timeout`` seconds.
+
+    It does not retry: redis-py would send a lost ``XADD *`` twice. Who may retry says so at the call. When all
+    connections are in use a command waits for one, where the default pool would fail at once.
+    """
+    pool = BlockingConnectionPool.from_url(
+        url,
+        protocol=2,
+        client_name=name,
+        max_connections=pool_size,
+        timeout=timeout,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        socket_keepalive=True,
+        health_check_interval=15,
+        retry=Retry(NoBackoff(), 0),
+    )
+    client: Redis = Redis.from_pool(cancellable(pool))
+    return client
+
+
+def cancellable(pool: Pool) -> Pool:
+    """The pool, with connections that lose no cancellation."""
+    pool.connection_class = type("Connection", (_Cancellable, pool.connection_class), {})
+    return pool

@@ -1,0 +1,215 @@
+"""Sessions in this process: for tests and for one process that keeps nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from railstream.conversations.entries import (
+    MAIN,
+    MOST_BRANCHES,
+    MOST_MESSAGES,
+    BranchInfo,
+    Entry,
+    SessionInfo,
+    check_branch_name,
+    new_session_id,
+    no_session,
+)
+from railstream.conversations.redis_store import exists, full
+from railstream.errors import BranchNotFoundError, InvalidRequestError
+
+
+@dataclass(slots=True)
+class _Branch:
+    ids: list[str] = field(default_factory=list)
+    origin: str = ""
+    at: str = ""
+    created: float = field(default_factory=time.time)
+    writer: str = ""
+    since: int = 0
+    answer: tuple[str, int] | None = None
+    """The answer's message, and the attempt that it is of."""
+
+
+@dataclass(slots=True)
+class _Session:
+    id: str
+    tenant: str
+    name: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+    created: float = field(default_factory=time.time)
+    updated: float = field(default_factory=time.time)
+    messages: dict[str, Entry] = field(default_factory=dict)
+    branches: dict[str, _Branch] = field(default_factory=dict)
+    next: int = 0
+
+    def add(self, branch: _Branch, entry: Entry) -> str:
+        self.next += 1
+        id = f"m{self.next}"
+        self.messages[id] = msgspec.structs.replace(entry, id=id)
+        branch.ids.append(id)
+        return id
+
+    def forget_unused(self) -> None:
+        kept = {id for branch in self.branches.values() for id in branch.ids}
+        self.messages = {id: entry for id, entry in self.messages.items() if id in kept}
+
+    def info(self) -> SessionInfo:
+        branches = tuple(
+            BranchInfo(name, branch.created, len(branch.ids), branch.origin, branch.at, branch.writer)
+            for name, branch in self.branches.items()
+        )
+        return SessionInfo(self.id, self.created, self.updated, self.name, dict(self.metadata), branches)
+
+
+class MemorySessions:
+    def __init__(self, *, most: int = MOST_MESSAGES) -> None:
+        self._sessions: dict[str, _Session] = {}
+        self._most = most
+
+    async def create(self, tenant: str, *, name: str = "", metadata: Mapping[str, str] | None = None) -> SessionInfo:
+        made = _Session(new_session_id(), tenant, name, dict(metadata or {}), branches={MAIN: _Branch()})
+        self._sessions[made.id] = made
+        return made.info()
+
+    async def read(self, session: str, tenant: str) -> SessionInfo:
+        return self._of(session, tenant).info()
+
+    async def listed(self, tenant: str, limit: int) -> list[SessionInfo]:
+        own = [found for found in self._sessions.values() if found.tenant == tenant]
+        own.sort(key=lambda found: found.updated, reverse=True)
+        return [msgspec.structs.replace(found.info(), branches=()) for found in own[:limit]]
+
+    async def change(
+        self, session: str, tenant: str, *, name: str | None = None, metadata: Mapping[str, str] | None = None
+    ) -> SessionInfo:
+        found = self._of(session, tenant)
+        found.name = found.name if name is None else name
+        found.metadata = found.metadata if metadata is None else dict(metadata)
+        found.updated = time.time()
+        return found.info()
+
+    async def delete(self, session: str, tenant: str) -> None:
+        del self._sessions[self._of(session, tenant).id]
+
+    async def create_branch(
+        self, session: str, tenant: str, name: str, *, origin: str = "", at: str = ""
+    ) -> BranchInfo:
+        check_branch_name(name)
+        found = self._of(session, tenant)
+        if name in found.branches:
+            raise exists(name)
+        if len(found.branches) >= MOST_BRANCHES:
+            raise full()
+        ids = list(_branch(found, origin).ids) if origin else []
+        if at and origin:
+            if at not in ids:
+                raise InvalidRequestError(f"message {at[:80]!r} is not on branch {origin!r}", param="at")
+            ids = ids[: ids.index(at) + 1]
+        found.branches[name] = _Branch(ids, origin, ids[-1] if ids else "")
+        return next(branch for branch in found.info().branches if branch.name == name)
+
+    async def rename_branch(self, session: str, tenant: str, name: str, to: str, *, over: str = "") -> str:
+        check_branch_name(to)
+        found = self._of(session, tenant)
+        branch = _branch(found, name)
+        if name == to:
+            return ""
+        if to in found.branches:
+            raise exists(to)
+        if branch.writer and branch.writer != over:
+            return branch.writer
+        del found.branches[name]
+        branch.writer, branch.answer = "", None
+        found.branches[to] = branch
+        for other in found.branches.values():
+            other.origin = to if other.origin == name else other.origin
+        return ""
+
+    async def delete_branch(self, session: str, tenant: str, name: str) -> None:
+        found = self._of(session, tenant)
+        _branch(found, name)
+        del found.branches[name]
+        found.forget_unused()
+
+    async def messages(self, session: str, tenant: str, branch: str) -> list[Entry]:
+        found = self._of(session, tenant)
+        return [found.messages[id] for id in _branch(found, branch).ids]
+
+    async def begin_turn(
+        self,
+        session: str,
+        tenant: str,
+        branch: str,
+        request: str,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        over: str = "",
+        create: bool = False,
+    ) -> str:
+        if create and session not in self._sessions:
+            self._sessions[session] = _Session(session, tenant, branches={branch: _Branch()})
+        found = self._of(session, tenant)
+        on = _branch(found, branch)
+        if on.writer == request:
+            return ""
+        if on.writer and on.writer != over:
+            return on.writer
+        most = max(0, self._most - len(messages))
+        on.ids = on.ids[max(0, len(on.ids) - most) :]
+        on.writer, on.since, on.answer = request, len(on.ids), None
+        for message in messages:
+            found.add(on, Entry(dict(message), time.time(), request))
+        found.forget_unused()
+        found.updated = time.time()
+        return ""
+
+    async def abandon_turn(self, session: str, branch: str, request: str) -> None:
+        found = self._sessions.get(session)
+        on = found.branches.get(branch) if found else None
+        if found is None or on is None or on.writer != request or on.answer is not None:
+            return
+        on.ids, on.writer = on.ids[: on.since], ""
+        found.forget_unused()
+
+    async def history(self, session: str, branch: str, request: str) -> list[Entry]:
+        found = self._sessions.get(session)
+        on = found.branches.get(branch) if found else None
+        if found is None or on is None:
+            return []
+        ids = on.ids[: on.since] if on.writer == request else on.ids
+        return [entry for entry in map(found.messages.__getitem__, ids) if entry.request != request]
+
+    async def end_turn(self, session: str, branch: str, request: str, attempt: int, answer: Entry) -> bool:
+        found = self._sessions.get(session)
+        on = found.branches.get(branch) if found else None
+        if found is None or on is None or on.writer != request:
+            return False
+        if on.answer is None:
+            on.answer = (found.add(on, answer), attempt)
+            return True
+        id, by = on.answer
+        if by > attempt:
+            return False
+        if id in found.messages:
+            found.messages[id] = msgspec.structs.replace(answer, id=id)
+        on.answer = (id, attempt)
+        return True
+
+    def _of(self, session: str, tenant: str) -> _Session:
+        found = self._sessions.get(session)
+        if found is None or found.tenant != tenant:
+            raise no_session(session)
+        return found
+
+
+def _branch(session: _Session, name: str) -> _Branch:
+    found = session.branches.get(name)
+    if found is None:
+        raise BranchNotFoundError(f"there is no branch {name[:80]!r} in this session", param="branch")
+    return found

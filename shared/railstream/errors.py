@@ -1,0 +1,209 @@
+"""What can go wrong, drawn as a tree; each leaf knows its wire code, its HTTP status and whether to retry.
+
+RailstreamError
+├── InvalidRequestError            400  the request is wrong; `param` names the field
+│   ├── UnknownConfigError         400  no rails config of that id
+│   ├── StreamingNotSupportedError 400  output rails whose streaming.enabled is not true
+│   ├── BadCursorError             400  a Last-Event-ID that is not of this stream
+│   ├── BodyTooLargeError          413
+│   ├── ModelNotFoundError         404
+│   ├── RequestNotFoundError       404  unknown, expired or foreign request id
+│   ├── SessionNotFoundError       404  unknown, expired or foreign session
+│   ├── BranchNotFoundError        404  the session has no branch of that name
+│   ├── BranchExistsError          409  the session has one already
+│   ├── BranchBusyError            409  somebody else is being answered on the branch
+│   └── IdempotencyConflictError   409  the same Idempotency-Key with another body
+├── AuthenticationError            401
+├── PermissionDeniedError          403
+├── OverloadedError                429 / 503, with Retry-After
+├── ConfigurationError             a rails config or a setting is wrong (startup)
+├── CallError                      an LLM call failed; `code` says how (see CALL_ERRORS)
+├── RailError                      500  a rail raised, timed out or answered nonsense: the text is blocked
+├── CancelledByRequest             409  somebody cancelled the request
+├── DeliveriesExhaustedError       500  the job failed its last delivery
+├── WorkerLostError                502  the worker died and the config says `on_worker_loss: fail`
+└── StreamLostError                410  events are gone from Redis: signalled, never silent
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class RailstreamError(Exception):
+    """An expected failure. ``str()`` is the message for the caller; it quotes the value and the remedy."""
+
+    type: ClassVar[str] = "server_error"
+    code: str = "internal_error"
+    status: int = 500
+    retryable: bool = False
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        if code is not None:
+            self.code = code
+
+    def envelope(self) -> dict[str, Any]:
+        """OpenAI's error object: ``{"message", "type", "param", "code"}``."""
+        return {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+
+
+class InvalidRequestError(RailstreamError):
+    type = "invalid_request_error"
+    code = "invalid_request"
+    status = 400
+
+
+class UnknownConfigError(InvalidRequestError):
+    code = "config_not_found"
+
+
+class StreamingNotSupportedError(InvalidRequestError, ValueError):
+    code = "streaming_not_supported"
+
+
+class BadCursorError(InvalidRequestError):
+    code = "bad_cursor"
+
+
+class BodyTooLargeError(InvalidRequestError):
+    code = "body_too_large"
+    status = 413
+
+
+class ModelNotFoundError(InvalidRequestError):
+    code = "model_not_found"
+    status = 404
+
+
+class RequestNotFoundError(InvalidRequestError):
+    code = "request_not_found"
+    status = 404
+
+
+class SessionNotFoundError(InvalidRequestError):
+    code = "session_not_found"
+    status = 404
+
+
+class BranchNotFoundError(InvalidRequestError):
+    code = "branch_not_found"
+    status = 404
+
+
+class BranchExistsError(InvalidRequestError):
+    code = "branch_exists"
+    status = 409
+
+
+class BranchBusyError(InvalidRequestError):
+    code = "branch_busy"
+    status = 409
+    retryable = True
+
+
+class IdempotencyConflictError(InvalidRequestError):
+    code = "idempotency_conflict"
+    status = 409
+
+
+class AuthenticationError(RailstreamError):
+    type = "authentication_error"
+    code = "invalid_api_key"
+    status = 401
+
+
+class PermissionDeniedError(RailstreamError):
+    type = "permission_error"
+    code = "permission_denied"
+    status = 403
+
+
+class OverloadedError(RailstreamError):
+    """More than can be served now. ``retry_after`` in whole seconds."""
+
+    type = "rate_limit_error"
+    code = "overloaded"
+    status = 503
+    retryable = True
+
+    def __init__(self, message: str, *, code: str, status: int, retry_after: int) -> None:
+        super().__init__(message, code=code)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class ConfigurationError(RailstreamError, ValueError):
+    type = "configuration_error"
+    code = "bad_configuration"
+
+
+CALL_ERRORS: Mapping[str, tuple[int, bool]] = {
+    # code: (HTTP status, retryable)
+    "authentication": (502, False),
+    "permission": (502, False),
+    "not_found": (502, False),
+    "rate_limited": (429, True),
+    "overloaded": (503, True),
+    "invalid_request": (400, False),
+    "content_filtered": (400, False),
+    "context_too_long": (400, False),
+    "timeout": (504, True),
+    "connection": (502, True),
+    "truncated": (502, True),
+    "provider": (502, True),
+}
+
+
+class CallError(RailstreamError):
+    """An LLM call failed. ``code`` is a key of `CALL_ERRORS`; the provider's own code and request id stand beside."""
+
+    type = "upstream_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str,
+        provider_code: str | None = None,
+        provider_request_id: str | None = None,
+        retry_after: float | None = None,
+        param: str | None = None,
+    ) -> None:
+        super().__init__(message, code=code, param=param)
+        self.status, self.retryable = CALL_ERRORS[code]
+        self.provider_code = provider_code
+        self.provider_request_id = provider_request_id
+        self.retry_after = retry_after
+
+
+class RailError(RailstreamError):
+    """A rail could not decide, so the text is blocked. ``param`` is the flow."""
+
+    type = "internal_error"
+    code = "rail_execution_failure"
+
+
+class CancelledByRequest(RailstreamError):
+    type = "cancelled"
+    code = "request_cancelled"
+    status = 409
+
+
+class DeliveriesExhaustedError(RailstreamError):
+    code = "deliveries_exhausted"
+
+
+class WorkerLostError(RailstreamError):
+    code = "worker_lost"
+    status = 502
+    retryable = True
+
+
+class StreamLostError(RailstreamError):
+    type = "stream_gap"
+    code = "gap"
+    status = 410

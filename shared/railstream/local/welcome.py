@@ -1,0 +1,59 @@
+"""What `railstream up` prints when everything is ready: where it is, who answers, and how to try it."""
+
+from __future__ import annotations
+
+import json
+
+from railstream.config import ConfigSet
+from railstream.config.models import SCRIPTED
+
+QUESTION = "Why is the sky blue?"
+
+CURL = """curl -N {url}/v1/chat/completions -H 'content-type: application/json'{curl_key} \\
+  -d '{body}'"""
+
+PYTHON = """from openai import OpenAI
+
+client = OpenAI(base_url="{url}/v1", api_key="{key}")
+messages = [{{"role": "user", "content": "{question}"}}]
+for chunk in client.chat.completions.create(model="{model}", messages=messages, stream=True):
+    print(chunk.choices[0].delta.content or "", end="", flush=True)"""
+
+FOR_AN_LLM = "Set OPENAI_API_KEY to serve OpenAI, or give --config DIR to serve your own rails configs."
+
+WELCOME = """Railstream is ready: {url}
+
+{who}
+
+{curl}
+
+{python}
+
+Ctrl-C stops everything."""
+
+
+def welcome(url: str, configs: ConfigSet, *, wants_key: bool) -> str:
+    """The examples in it can be copied as they stand."""
+    model = next(iter(configs.models()), "MODEL")
+    body = json.dumps({"model": model, "stream": True, "messages": [{"role": "user", "content": QUESTION}]})
+    key = "YOUR_KEY" if wants_key else "not-needed"
+    curl_key = f" -H 'authorization: Bearer {key}'" if wants_key else ""
+    return WELCOME.format(
+        url=url,
+        who=_who_answers(configs),
+        curl=CURL.format(url=url, curl_key=curl_key, body=body),
+        python=PYTHON.format(url=url, key=key, question=QUESTION, model=model),
+    )
+
+
+def _who_answers(configs: ConfigSet) -> str:
+    config = configs.get()
+    main = config.model_of("main")
+    if main is None:
+        return f"Config {config.id!r} has no main model: requests must name one of another config."
+    if main.engine == SCRIPTED:
+        return f"{main.model} answers: a demo that recites a script, no LLM.\n{FOR_AN_LLM}"
+    others = [model for model in configs.models() if model != main.model]
+    return f"{main.model} ({main.engine}) answers, by config {config.id!r}." + (
+        f"\nServed too: {', '.join(others)}." if others else ""
+    )

@@ -1,0 +1,137 @@
+"""Settings: one frozen class per process, from ``RAILSTREAM_…`` variables and command-line options.
+
+Durations are in seconds. An unknown ``RAILSTREAM_…`` variable is an error that names the nearest known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from railstream.errors import ConfigurationError
+
+PREFIX = "RAILSTREAM_"
+
+OTHER_VARIABLES = frozenset(
+    {
+        PREFIX + name
+        for name in (
+            *("SERVER_URL", "CONFIG_ID", "STREAMING", "USAGE", "OUTPUT", "MODEL", "API_KEY"),
+            *("SENTENCES", "BUFFER_SIZE", "BUFFER_TIME", "PROGRESS"),
+        )
+    }
+)
+"""Options of the commands that talk to a server, such as `railstream chat`."""
+
+S = TypeVar("S", bound="Settings")
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """What both sides need."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
+
+    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Redis or Valkey, 6.2 or newer.")
+    config: Path | None = Field(None, description="A rails config, or a directory of them. Default: built-in.")
+    pool: str = Field("", description="Worker pool: gateways of a pool feed the workers of that pool.")
+    retention: Seconds = Field(3600, description="How long a stream is kept after its end.")
+    drain_timeout: Seconds = Field(20, description="On SIGTERM: how long running work may go on.")
+    redis_timeout: Seconds = Field(3, description="A Redis that answers later than this is down; below the lease.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is worth a line.")
+    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal.")
+
+    @field_validator("pool")
+    @classmethod
+    def _plain_pool(cls, value: str) -> str:
+        if value and not value.replace("-", "").replace("_", "").isalnum():
+            raise ValueError(f"pool {value!r} may hold letters, digits, '-' and '_' only")
+        return value
+
+    def redacted(self) -> dict[str, Any]:
+        """The settings as they may be printed: no password, no key."""
+        shown = self.model_dump(mode="json")
+        shown["redis_url"] = redact_url(self.redis_url)
+        if "api_keys" in shown:
+            shown["api_keys"] = f"{len(shown['api_keys'])} configured"
+        return shown
+
+
+class GatewaySettings(Settings):
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every one.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
+    default_config: str = Field("", description="Config of requests that name none. Default: the only or first one.")
+    api_keys: Annotated[tuple[str, ...], NoDecode] = Field((), description="Comma separated. None: open to all.")
+    body_limit: int = Field(4 * 1024 * 1024, gt=0, description="Bytes of a request body.")
+    queue_limit: int = Field(1000, gt=0, description="Waiting jobs, past which requests are refused with 429.")
+    queue_age_limit: Seconds = Field(60, description="Age of the oldest waiting job, past which with 503.")
+    max_streams: int = Field(5000, gt=0, description="Open streams of one gateway, past which with 503.")
+    keep_alive: Seconds = Field(10, description="Between ': keep-alive' comments on a silent stream.")
+    client_buffer: int = Field(1024 * 1024, gt=0, description="Bytes a slow reader may be behind before it is closed.")
+    send_timeout: Seconds = Field(30, description="A client that takes no byte for this long is closed.")
+    header_timeout: Seconds = Field(10, description="From a connection's first byte to the end of its headers.")
+    trust_traceparent: bool = Field(True, description="False restarts traces at this edge.")
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+class WorkerSettings(Settings):
+    concurrency: int = Field(64, gt=0, description="Generations at once.")
+    lease: Seconds = Field(5, description="A claim that is not renewed for this long may be taken over.")
+    scan: Seconds = Field(1, description="Between looks for expired claims.")
+    max_deliveries: int = Field(3, gt=0, description="Deliveries of a job before it is dead.")
+    flush_interval: float = Field(0.004, ge=0, description="Longest wait of an event for its batch, under load.")
+    http_port: int | None = Field(None, ge=0, le=65535, description="Live, ready and metrics pages; off unless given.")
+    http_host: str = Field("127.0.0.1", description="Address of those pages.")
+
+
+class UpSettings(GatewaySettings, WorkerSettings):
+    """All that `railstream up` takes: it starts a gateway and workers, and perhaps a Redis."""
+
+    workers: int = Field(2, gt=0, description="Worker processes.")
+    data_dir: Path | None = Field(None, description="Where the embedded Redis keeps its data. Default: temporary.")
+
+
+def load(kind: type[S], environ: Mapping[str, str] | None = None, **given: Any) -> S:
+    """Settings of ``kind`` from ``given`` (options that were not ``None``), then the environment, then defaults.
+
+    Raises:
+        ConfigurationError: a value is wrong, or a ``RAILSTREAM_…`` variable is not known.
+    """
+    refuse_unknown_variables(os.environ if environ is None else environ)
+    try:
+        return kind(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        raise ConfigurationError(
+            f"setting {name} ({PREFIX}{name.upper()}) is wrong: {first['msg']}; got {first.get('input')!r}"
+        ) from error
+
+
+def refuse_unknown_variables(environ: Mapping[str, str]) -> None:
+    known = {PREFIX + name.upper() for name in UpSettings.model_fields} | OTHER_VARIABLES
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ConfigurationError(f"environment variable {name} is not a setting of railstream{hint}")
+
+
+def redact_url(url: str) -> str:
+    """The URL without its password."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))

@@ -1,0 +1,5 @@
+"""Where NeMo Guardrails has its `StreamingHandler`: `from railstream.streaming import StreamingHandler`."""
+
+from railstream import StreamingHandler
+
+__all__ = ["StreamingHandler"]

@@ -1,0 +1,123 @@
+"""The metrics of Railstream itself, as methods, so that no caller can add a label.
+
+No label ever holds a request id, a stream's name or anything that a client sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, Literal
+
+from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
+
+from railstream.telemetry import names
+from railstream.telemetry.labels import Bounded
+
+Target = Literal["input", "output"]
+Verdict = Literal["allow", "block", "rewrite", "error"]
+CancelReason = Literal["request", "disconnect"]
+
+COUNTERS: Final = {
+    "railstream.requests.admitted": ("{request}", "Requests that were queued."),
+    "railstream.requests.rejected": ("{request}", "Requests that were refused before the queue, by reason."),
+    "railstream.stream.resumes": ("{resume}", "Readers that joined a stream after its start."),
+    "railstream.stream.gaps": ("{gap}", "Losses that were signalled to a reader, by reason."),
+    "railstream.cancels": ("{request}", "Requests that were cancelled, by reason."),
+    "railstream.takeovers": ("{attempt}", "Attempts that took over from another worker, by reason."),
+    "railstream.appends.fenced": ("{append}", "Appends that Redis refused because a later attempt had written."),
+    "railstream.deliveries.repeated": ("{delivery}", "Deliveries of a job after its first."),
+    "railstream.jobs.dead": ("{job}", "Jobs that failed their last delivery, by reason."),
+    "railstream.rail.verdicts": ("{verdict}", "What rails decided, by flow, target and verdict."),
+}
+HISTOGRAMS: Final = {
+    "railstream.queue.wait": ("s", "From a job's creation to the start of its first attempt."),
+    "railstream.stream.time_to_first_event": ("s", "From a request's arrival to the first event sent to its client."),
+    "railstream.rail.duration": ("s", "Duration of one check by a rail, by flow and target."),
+}
+QUEUE_DEPTH: Final = "railstream.queue.depth"
+ACTIVE_STREAMS: Final = "railstream.streams.active"
+BOUNDS: Final = (0.001, 0.0025, 0.005, *names.SECONDS_BOUNDS)
+"""Seconds. Local rails and an idle queue take less than the first bound of the GenAI conventions."""
+
+
+class Instruments:
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._counters: dict[str, Counter] = {
+            name: meter.create_counter(name, unit, text) for name, (unit, text) in COUNTERS.items()
+        }
+        self._histograms: dict[str, Histogram] = {
+            name: meter.create_histogram(name, unit, text, explicit_bucket_boundaries_advisory=BOUNDS)
+            for name, (unit, text) in HISTOGRAMS.items()
+        }
+        self._active = meter.create_up_down_counter(ACTIVE_STREAMS, "{stream}", "Streams open to clients now.")
+        self._reason = Bounded()
+        self._flow = Bounded()
+
+    def watch_queue(self, depth: Callable[[], int | None]) -> None:
+        """Report ``depth()`` jobs waiting whenever metrics are collected; ``None`` when it is not known.
+
+        It may be called from another thread: return a number that is kept up to date, do not ask Redis.
+        """
+
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            waiting = depth()
+            return () if waiting is None else (Observation(waiting),)
+
+        self._meter.create_observable_gauge(QUEUE_DEPTH, [observe], "{job}", "Jobs that wait for a worker.")
+
+    def admitted(self) -> None:
+        self._counters["railstream.requests.admitted"].add(1)
+
+    def rejected(self, reason: str) -> None:
+        """``reason``: the wire code of the error."""
+        self._count("railstream.requests.rejected", reason)
+
+    def queue_wait(self, seconds: float) -> None:
+        self._histograms["railstream.queue.wait"].record(max(seconds, 0.0))
+
+    def stream_opened(self) -> None:
+        self._active.add(1)
+
+    def stream_closed(self) -> None:
+        self._active.add(-1)
+
+    def first_event(self, seconds: float) -> None:
+        self._histograms["railstream.stream.time_to_first_event"].record(seconds)
+
+    def resumed(self) -> None:
+        self._counters["railstream.stream.resumes"].add(1)
+
+    def gap(self, reason: str) -> None:
+        """``reason`` such as ``trimmed``, ``restarted`` or ``lost``."""
+        self._count("railstream.stream.gaps", reason)
+
+    def cancelled(self, reason: CancelReason) -> None:
+        self._count("railstream.cancels", reason)
+
+    def took_over(self, reason: str) -> None:
+        """``reason``: ``lease_expired`` or ``handed_over``."""
+        self._count("railstream.takeovers", reason)
+
+    def fenced(self, appends: int = 1) -> None:
+        self._counters["railstream.appends.fenced"].add(appends)
+
+    def redelivered(self) -> None:
+        self._counters["railstream.deliveries.repeated"].add(1)
+
+    def dead(self, reason: str) -> None:
+        """``reason``: the wire code of the last error."""
+        self._count("railstream.jobs.dead", reason)
+
+    def rail(self, flow: str, target: Target, verdict: Verdict, seconds: float | None) -> None:
+        """A rail has decided: once per rail and turn, or per window of a judge, never per chunk.
+
+        ``seconds``: its own time; ``None`` when it ran beside the whole text.
+        """
+        labels = {names.RAIL_FLOW: self._flow(flow), names.RAIL_TARGET: target}
+        if seconds is not None:
+            self._histograms["railstream.rail.duration"].record(seconds, labels)
+        self._counters["railstream.rail.verdicts"].add(1, labels | {names.RAIL_VERDICT: verdict})
+
+    def _count(self, name: str, reason: str) -> None:
+        self._counters[name].add(1, {names.REASON: self._reason(reason)})

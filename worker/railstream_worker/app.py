@@ -1,0 +1,191 @@
+"""The worker's composition root: what a worker is made of, how it starts, and how it drains."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
+
+from faststream import FastStream
+from faststream.redis import RedisBroker
+from railstream import keys
+from railstream.config import ConfigSet
+from railstream.connect import connect
+from railstream.errors import RailstreamError
+from railstream.settings import WorkerSettings
+from railstream.telemetry import Telemetry, setup
+from railstream.telemetry.prometheus import CONTENT_TYPE
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from railstream_worker.attempt import Tools
+from railstream_worker.cancels import Cancels
+from railstream_worker.consumer import ensure_group, subscribe
+from railstream_worker.engines import Engines
+from railstream_worker.lease import Leases
+from railstream_worker.llm.redis_quota import RedisQuota
+from railstream_worker.models import Models
+from railstream_worker.pages import Pages
+from railstream_worker.pool import Pool
+from railstream_worker.publisher import Publisher
+from railstream_worker.reservation import note_history
+from railstream_worker.slots import Slots
+
+log = logging.getLogger(__name__)
+
+
+def worker_name() -> str:
+    """Unique per process: two workers of one name would renew each other's claims."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+def _model_names(configs: ConfigSet) -> set[str]:
+    """Every configured model, those of rails included: the names that may label a metric."""
+    return {model.model for config in configs for model in config.models}
+
+
+def create_worker(
+    settings: WorkerSettings,
+    *,
+    configs: ConfigSet | None = None,
+    redis: Redis | None = None,
+    models: Models | None = None,
+    telemetry: Telemetry | None = None,
+    name: str | None = None,
+) -> FastStream:
+    """A worker, ready to `run`. Nothing is connected before it starts.
+
+    Raises:
+        ConfigurationError: the rails configs cannot be loaded.
+    """
+    name = name or worker_name()
+    configs = configs or ConfigSet.load(settings.config)
+    redis = redis or connect(settings.redis_url, settings.redis_timeout, name=f"railstream-worker-{name}")
+    broker = RedisBroker(
+        settings.redis_url,
+        socket_timeout=settings.redis_timeout,
+        socket_connect_timeout=settings.redis_timeout,
+        client_name=f"railstream-jobs-{name}",
+        apply_types=False,
+        logger=None,  # type: ignore[arg-type]  # its lines per job would double ours
+        graceful_timeout=1,
+    )
+    telemetry = telemetry or setup("railstream-worker", instance=name, models=_model_names(configs))
+    slots = Slots(settings.concurrency)
+    publisher = Publisher(
+        settings.redis_url,
+        timeout=settings.redis_timeout,
+        flush_interval=settings.flush_interval,
+        name=f"railstream-tokens-{name}",
+        on_refused=telemetry.instruments.fenced,
+    )
+    leases = Leases(redis, pool=settings.pool, worker=name, lease=settings.lease)
+    engines = Engines()
+    tools = Tools(
+        redis=redis,
+        publisher=publisher,
+        leases=leases,
+        configs=configs,
+        models=models or Models(RedisQuota(redis)),
+        engines=engines,
+        telemetry=telemetry,
+        worker=name,
+        pool=settings.pool,
+        retention=settings.retention,
+        max_deliveries=settings.max_deliveries,
+    )
+    pool = Pool(tools, slots)
+    cancels = Cancels(
+        redis,
+        settings.redis_url,
+        timeout=settings.redis_timeout,
+        name=f"railstream-cancels-{name}",
+        running=lambda: pool.running,
+        cancel=pool.cancel,
+    )
+    subscribe(
+        broker, redis, slots, pool.start, pool=settings.pool, worker=name, lease=settings.lease, scan=settings.scan
+    )
+
+    def metrics_page() -> tuple[int, str, str]:
+        return 200, CONTENT_TYPE, telemetry.metrics_page().decode()
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.callback(telemetry.shutdown)
+            stack.push_async_callback(redis.aclose)
+            stack.push_async_callback(tools.models.aclose)
+            stack.push_async_callback(engines.aclose)
+            await wait_for_redis(redis, settings)
+            preload(configs, tools)
+            services = [publisher.run(), leases.run(), cancels.run()]
+            if settings.http_port is not None:
+                pages = Pages(
+                    settings.http_host, settings.http_port, ready=publisher.connected.is_set, metrics=metrics_page
+                )
+                services.append(pages.run())
+            tasks = [asyncio.create_task(service) for service in services]
+            stack.push_async_callback(_stop, tasks)
+            stack.push_async_callback(_leave, redis, leases, settings.pool, name)
+            stack.push_async_callback(pool.drain, settings.drain_timeout)
+            stack.callback(slots.close)
+            yield
+
+    app = FastStream(broker, lifespan=lifespan, logger=None)
+
+    @app.on_shutdown
+    async def take_no_more() -> None:
+        slots.close()
+
+    return app
+
+
+def preload(configs: ConfigSet, tools: Tools) -> None:
+    """Import the engines of what is configured and compile its rails now: on a first job that would stall the others.
+
+    What cannot be made is said here, and to whoever asks for it.
+    """
+    for config in configs:
+        try:
+            tools.engines.of(config)
+            tools.models.of(config, "")
+        except RailstreamError as error:
+            log.warning("config %r: %s", config.id, error)
+
+
+async def wait_for_redis(redis: Redis, settings: WorkerSettings) -> None:
+    """A worker may start before its Redis: wait, and say so once."""
+    said = False
+    while True:
+        try:
+            await redis.ping()
+            await note_history(redis)
+            return await ensure_group(redis, keys.jobs(settings.pool))
+        except (RedisError, OSError, TimeoutError) as error:
+            if not said:
+                log.warning("waiting for redis: %s", error)
+            said = True
+            await asyncio.sleep(0.5)
+
+
+async def _stop(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _leave(redis: Redis, leases: Leases, pool: str, name: str) -> None:
+    """Hand back what was read in the last moment, and take this consumer off the group if nothing pends on it."""
+    with suppress(RedisError, OSError, TimeoutError):
+        await redis.zrem(keys.WORKERS, name)
+        pending: list[Any] = await redis.xpending_range(keys.jobs(pool), keys.GROUP, "-", "+", 1000, consumername=name)
+        for entry in pending:
+            await leases.hand_back(entry["message_id"])
+        if not pending:
+            await redis.xgroup_delconsumer(keys.jobs(pool), keys.GROUP, name)

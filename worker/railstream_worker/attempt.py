@@ -1,0 +1,325 @@
+"""One attempt at one job: reserve it, generate, end its stream, acknowledge; or let go of it without a word.
+
+What may end an attempt: its outcome, a cancel, a drain, and the loss of its claim or of its fence. After a loss it
+writes nothing more; the job belongs to somebody else. Everything it ever wrote was accepted under its own ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from railstream import events, keys
+from railstream import usage as ledger
+from railstream.config import ConfigSet, RailsConfig
+from railstream.dead_letters import bury
+from railstream.errors import (
+    DeliveriesExhaustedError,
+    RailstreamError,
+    WorkerLostError,
+)
+from railstream.events import Cancelled, Failed
+from railstream.job import Job
+from railstream.telemetry import Telemetry
+from railstream.telemetry.spans import OpenSpan
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from railstream_worker.answering import Answering
+from railstream_worker.calls import Caller
+from railstream_worker.engines import Engines
+from railstream_worker.fenced_stream import FencedStream
+from railstream_worker.flows.operations import OperationsRun
+from railstream_worker.generation import Outcome
+from railstream_worker.lease import Leases
+from railstream_worker.models import Models
+from railstream_worker.publisher import Publisher
+from railstream_worker.reservation import ANSWER, Released, Reservation, read_released, reserve
+from railstream_worker.scripts import END
+from railstream_worker.turn import BranchTurn
+
+log = logging.getLogger(__name__)
+
+
+class Stop(enum.Enum):
+    """Why an attempt's task was cancelled from outside."""
+
+    CANCEL = "cancel"
+    DRAIN = "drain"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A job as the queue handed it over. ``message`` is the job as it was encoded."""
+
+    job: Job
+    entry: bytes
+    deliveries: int
+    claimed_at: float
+    message: bytes
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What every attempt of a process shares."""
+
+    redis: Redis
+    publisher: Publisher
+    leases: Leases
+    configs: ConfigSet
+    models: Models
+    engines: Engines
+    worker: str
+    pool: str
+    telemetry: Telemetry
+    retention: float
+    max_deliveries: int
+
+
+class Attempt:
+    """`run` it in a task of its own; `stop` it from anywhere."""
+
+    def __init__(self, delivery: Delivery, tools: Tools) -> None:
+        self.delivery = delivery
+        self.job = delivery.job
+        self._tools = tools
+        self._task: asyncio.Task[Any] | None = None
+        self._stop: Stop | None = None
+        self._reason = ""
+        self._ending = False
+        self._error_type = "cancelled"
+        self._retention = tools.retention
+        self._stream: FencedStream | None = None
+        self._caller: Caller | None = None
+        self._span: OpenSpan | None = None
+        self._turn = BranchTurn(tools.redis, delivery.job)
+
+    def stop(self, why: Stop, reason: str = "") -> None:
+        """The first reason counts, but for a loss: that one always does, because then nothing may be written."""
+        if why is not Stop.LOST and (self._stop is not None or self._ending):
+            return
+        first = self._stop is None
+        self._stop, self._reason = why, reason
+        # A cancel that comes before the reservation is found by it: the flag stands in the request's hash.
+        begun = self._stream is not None or why is not Stop.CANCEL
+        if first and begun and self._task is not None:
+            self._task.cancel()
+
+    async def run(self) -> None:
+        """To the end of the attempt. Raises nothing but what the process should log."""
+        self._task = asyncio.current_task()
+        tools = self._tools
+        claim = tools.leases.hold(self.delivery.entry, lambda: self.stop(Stop.LOST), since=self.delivery.claimed_at)
+        try:
+            await self._run()
+        except asyncio.CancelledError:
+            if self._stop is None:
+                raise
+            if self._stop is Stop.DRAIN:
+                await tools.leases.hand_back(self.delivery.entry)
+        finally:
+            if self._span is not None:
+                self._span.end(self._error_type)
+            tools.leases.release(claim)
+            if self._stream is not None:
+                tools.publisher.close(self._stream)
+
+    async def _run(self) -> None:
+        reservation = await reserve(
+            self._tools.redis,
+            self.job,
+            self.delivery.entry,
+            worker=self._tools.worker,
+            reason=self._takeover_reason,
+        )
+        if not reservation.attempt:
+            return await self._acknowledge()
+        self._span = self._begin_span(reservation)
+        stream = self._stream = FencedStream(
+            self.job.id,
+            reservation.attempt,
+            self._tools.publisher,
+            opening=reservation.opening,
+            after=reservation.after,
+            on_fenced=lambda: self.stop(Stop.LOST),
+        )
+        self._tools.publisher.open(stream)
+        try:
+            payload = await self._outcome(reservation)
+        except asyncio.CancelledError:
+            if self._stop is not Stop.CANCEL:
+                raise
+            payload = Cancelled(reason=self._reason, usage=self._usage())
+        self._error_type = error_type_of(payload)
+        self._ending = True
+        await self._turn.end(payload, reservation.attempt)
+        if await self._end(stream, payload):
+            await self._acknowledge()
+
+    async def _outcome(self, reservation: Reservation) -> Outcome | Cancelled:
+        """What the stream ends with."""
+        if reservation.cancelled or self._stop is Stop.CANCEL:
+            return Cancelled(reason=reservation.cancelled or self._reason)
+        if self.delivery.deliveries > self._tools.max_deliveries:
+            return await self._bury()
+        try:
+            if self.job.operations:
+                return await self._run_operations(reservation)
+            released = Released()
+            if reservation.takeover:
+                released = await self._take_over()
+            return await self._answer(reservation, released)
+        except RailstreamError as error:
+            return Failed(error=error.envelope(), status=error.status, retryable=error.retryable)
+        except RedisError:
+            raise  # the queue delivers the job again, and then Redis may answer
+        except Exception:
+            log.exception("request %s: the attempt failed unexpectedly", self.job.id)
+            unexpected = RailstreamError("the worker failed unexpectedly; its log has the details")
+            return Failed(error=unexpected.envelope(), usage=self._usage())
+
+    async def _take_over(self) -> Released:
+        released = await read_released(self._tools.redis, self.job)
+        log.info("request %s: taken over after %d chunks", self.job.id, released.chunks)
+        if not released.chunks:
+            return released
+        config = self._tools.configs.get(self.job.configs)
+        self._record_lost(released, config)
+        if config.on_worker_loss_of(self.job.model) == "fail" or not released.only_text:
+            raise WorkerLostError("the worker died during the answer; what was sent of it stands, the rest is lost")
+        return released
+
+    def _record_lost(self, released: Released, config: RailsConfig) -> None:
+        """Calls that died with their worker cost money: what is known of them is that they were made."""
+        model = self._tools.models.of(config, self.job.model)["main"]
+        for call, chunks in released.lost_calls():
+            self._record(
+                events.Usage(
+                    call=call,
+                    task=ANSWER,
+                    model=model.name,
+                    provider=model.provider,
+                    outcome="lost",
+                    complete=False,
+                    chunks=chunks,
+                )
+            )
+
+    async def _answer(self, reservation: Reservation, released: Released) -> Outcome:
+        assert self._stream is not None
+        assert self._span is not None
+        job, tools = self.job, self._tools
+        config = tools.configs.get(job.configs)
+        self._retention = config.railstream.retention or tools.retention
+        models = tools.models.of(config, job.model)
+        self._caller = Caller(
+            job.id, reservation.attempt, models, self._record, tools.telemetry.calls, self._span.context
+        )
+        answering = Answering(
+            job=job,
+            config=config,
+            engine=tools.engines.of(config),
+            models=models,
+            caller=self._caller,
+            sink=self._turn.hear(_Room(self._stream, tools.publisher), released),
+            released=released,
+            history=await self._turn.history(),
+            record_rails=partial(tools.telemetry.rails.record, parent_context=self._span.context),
+        )
+        return await answering.run()
+
+    async def _run_operations(self, reservation: Reservation) -> Outcome:
+        assert self._stream is not None
+        assert self._span is not None
+        room = _Room(self._stream, self._tools.publisher)
+        run = OperationsRun(self.job, reservation, self._tools, self._stream, room, self._record, self._span.context)
+        return await run.run()
+
+    def _record(self, usage: events.Usage) -> None:
+        if self._stream is not None and self._stop is not Stop.LOST:
+            entry = ledger.entry(self.job.id, self.job.tenant, usage)
+            self._stream.script(ledger.SCRIPT, entry.keys, *entry.args)
+
+    def _usage(self) -> dict[str, Any] | None:
+        if self._caller is None or self._caller.tokens is None:
+            return None
+        return self._caller.tokens.raw
+
+    async def _bury(self) -> Failed:
+        count = self.delivery.deliveries - 1
+        error = DeliveriesExhaustedError(
+            f"the request was given to {count} workers and none survived it; it is kept in {keys.DEAD}"
+        )
+        self._tools.telemetry.instruments.dead(error.code)
+        log.error("request %s: dead after %d deliveries", self.job.id, count)
+        await bury(
+            self._tools.redis,
+            job=self.delivery.message,
+            request_id=self.job.id,
+            pool=self._tools.pool,
+            deliveries=count,
+            reason=error.message,
+        )
+        return Failed(error=error.envelope(), status=error.status)
+
+    def _begin_span(self, reservation: Reservation) -> OpenSpan:
+        telemetry, delivery = self._tools.telemetry, self.delivery
+        if reservation.takeover:
+            telemetry.instruments.took_over(self._takeover_reason)
+        else:
+            telemetry.instruments.queue_wait(time.time() - self.job.created)
+        if delivery.deliveries > 1:
+            telemetry.instruments.redelivered()
+        return telemetry.tracing.process(
+            delivery.headers, self.job.id, attempt=reservation.attempt, message_id=delivery.entry.decode()
+        )
+
+    @property
+    def _takeover_reason(self) -> str:
+        """A job that was handed back is delivered for the same time again; a lost one for the next."""
+        return "lease_expired" if self.delivery.deliveries > 1 else "handed_over"
+
+    async def _end(self, stream: FencedStream, payload: Outcome | Cancelled) -> bool:
+        """Write the terminal event; false when the fence refused it."""
+        name, data = events.encode(payload)
+        accepted = stream.script(
+            END,
+            (stream.key, keys.request(self.job.id).encode()),
+            name,
+            data,
+            f"{time.time():.3f}".encode(),
+            b"%d" % max(1, round(self._retention)),
+        )
+        return await accepted
+
+    async def _acknowledge(self) -> None:
+        pipeline = self._tools.redis.pipeline(transaction=False)
+        pipeline.xack(keys.jobs(self._tools.pool), keys.GROUP, self.delivery.entry)
+        pipeline.xdel(keys.jobs(self._tools.pool), self.delivery.entry)
+        await pipeline.execute()
+
+
+def error_type_of(payload: Outcome | Cancelled) -> str:
+    """What the attempt's span says of how it ended; empty when all went well."""
+    if isinstance(payload, Failed):
+        return str(payload.error.get("code") or "failed")
+    return "cancelled" if isinstance(payload, Cancelled) else ""
+
+
+class _Room:
+    """The attempt's stream as a sink that can be full."""
+
+    def __init__(self, stream: FencedStream, publisher: Publisher) -> None:
+        self.chunk = stream.chunk
+        self._stream = stream
+        self._publisher = publisher
+
+    async def room(self) -> None:
+        await self._publisher.room(self._stream)

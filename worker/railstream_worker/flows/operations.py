@@ -1,0 +1,189 @@
+"""Several answers of one job, on its one stream: each under its own rails, with its own finish, usage and error.
+
+What the stream says is finished stays finished: after a takeover the rest goes on from what was released.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from graphlib import TopologicalSorter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from opentelemetry.context import Context
+from railstream import events
+from railstream.errors import RailstreamError, WorkerLostError
+from railstream.events import (
+    Blocked,
+    Failed,
+    Finished,
+    OperationFinished,
+    OperationSkipped,
+    OperationStarted,
+    Usage,
+)
+from railstream.graph import in_turn, with_context
+from railstream.job import Job, Operation
+
+from railstream_worker.answering import Answering
+from railstream_worker.calls import Caller
+from railstream_worker.fenced_stream import FencedStream
+from railstream_worker.flows.lane import Known, Lane, read_known
+from railstream_worker.flows.schedule import Schedule
+from railstream_worker.gate import Room
+from railstream_worker.generation import Outcome
+from railstream_worker.reservation import Released, Reservation
+
+if TYPE_CHECKING:
+    from railstream_worker.attempt import Tools
+
+log = logging.getLogger(__name__)
+
+
+class OperationsRun:
+    def __init__(
+        self,
+        job: Job,
+        reservation: Reservation,
+        tools: Tools,
+        stream: FencedStream,
+        room: Room,
+        record: Callable[[Usage], None],
+        context: Context,
+    ) -> None:
+        self._job = job
+        self._reservation = reservation
+        self._tools = tools
+        self._stream = stream
+        self._room = room
+        self._record = record
+        self._context = context
+        self._index = {operation.id: index for index, operation in enumerate(job.operations)}
+        self._edges = {operation.id: operation.needs for operation in job.operations}
+        self._turns = in_turn(self._edges, {operation.id: operation.branch for operation in job.operations})
+        self._known = {operation.id: Known() for operation in job.operations}
+        self._usages: list[dict[str, Any]] = []
+
+    async def run(self) -> Finished:
+        """Until every operation has finished, failed or been skipped."""
+        if self._reservation.takeover:
+            self._known = await read_known(self._tools.redis, self._job)
+        for known in self._known.values():
+            if known.usage is not None:
+                self._usages.append(known.usage)
+        outcomes = {id: known.outcome for id, known in self._known.items() if known.outcome}
+        schedule = Schedule(
+            self._edges,
+            self._one,
+            self._skip,
+            soft=self._turns,
+            limit=self._job.concurrency,
+            on_failure=self._job.on_failure,
+            outcomes=outcomes,
+        )
+        await schedule.run()
+        reasons = tuple(self._known[operation.id].finish_reason for operation in self._job.operations)
+        return Finished(finish_reasons=reasons, usage=total(self._usages), operations=len(reasons))
+
+    async def _one(self, id: str) -> bool:
+        operation = self._job.operations[self._index[id]]
+        index, known = self._index[id], self._known[id]
+        self._tell(OperationStarted(id, index, operation.model, operation.branch, operation.configs))
+        lane = Lane(self._room, index, id, known)
+        try:
+            outcome = await self._answer(operation, lane)
+        except RailstreamError as error:
+            outcome = Failed(error=error.envelope())
+        except Exception:
+            log.exception("request %s: operation %r failed unexpectedly", self._job.id, id)
+            outcome = Failed(
+                error=RailstreamError("the worker failed unexpectedly; its log has the details").envelope()
+            )
+        finished = ended(id, index, outcome, lane)
+        known.finish_reason = finished.finish_reason
+        if finished.usage is not None:
+            self._usages.append(finished.usage)
+        self._tell(finished)
+        return finished.error is None
+
+    async def _answer(self, operation: Operation, lane: Lane) -> Outcome:
+        tools, reservation, known = self._tools, self._reservation, lane.known
+        config = tools.configs.get(operation.configs)
+        if known.chunks and (config.on_worker_loss_of(operation.model) == "fail" or not known.only_text):
+            raise WorkerLostError("the worker died during the answer; what was sent of it stands, the rest is lost")
+        models = tools.models.of(config, operation.model)
+        number = f"{reservation.attempt}.{lane.index}"
+        caller = Caller(self._job.id, number, models, self._record, tools.telemetry.calls, self._context)
+        answering = Answering(
+            job=self._own_job(operation),
+            config=config,
+            engine=tools.engines.of(config),
+            models=models,
+            caller=caller,
+            sink=lane,
+            released=Released(known.text, known.chunks),
+            history=self._history(operation),
+            record_rails=partial(tools.telemetry.rails.record, parent_context=self._context),
+        )
+        return await answering.run()
+
+    def _own_job(self, operation: Operation) -> Job:
+        """The job as if it had this operation alone."""
+        own = msgspec.structs.replace(
+            self._job, kind="chat", model=operation.model, configs=operation.configs, operations=()
+        )
+        if not operation.instruction:
+            return own
+        return msgspec.structs.replace(own, messages=[*self._job.messages, self._question(operation)])
+
+    def _question(self, operation: Operation) -> dict[str, Any]:
+        answers = {id: self._known[id].text for id in operation.context_from}
+        return {"role": "user", "content": with_context(operation.instruction, answers)}
+
+    def _history(self, operation: Operation) -> list[dict[str, Any]]:
+        """What was said before on the operation's branch, by operations of this job that have finished."""
+        said: list[dict[str, Any]] = []
+        for id in self._before(operation):
+            other = self._job.operations[self._index[id]]
+            if self._known[id].finish_reason in ("stop", "length"):
+                said += [self._question(other), {"role": "assistant", "content": self._known[id].text}]
+        return said
+
+    def _before(self, operation: Operation) -> list[str]:
+        """Operations of the same branch that go before this one, the first one first."""
+        same = {other.id for other in self._job.operations if other.branch and other.branch == operation.branch}
+        order = [id for id in TopologicalSorter(self._turns).static_order() if id in same]
+        return order[: order.index(operation.id)] if order else []
+
+    async def _skip(self, id: str, reason: str) -> None:
+        self._tell(OperationSkipped(id, self._index[id], reason))
+
+    def _tell(self, payload: events.Operations) -> None:
+        self._stream.event(*events.encode(payload))
+
+
+def ended(id: str, index: int, outcome: Outcome, lane: Lane) -> OperationFinished:
+    """How an operation's own answer ended, in the words of a choice."""
+    usage = outcome.usage
+    match outcome:
+        case Finished(finish_reasons=reasons):
+            return OperationFinished(id, index, reasons[0] if reasons else "stop", usage)
+        case Blocked(form="refusal", refusal=refusal):
+            lane.chunk(msgspec.json.encode({"content": refusal}))
+            return OperationFinished(id, index, "stop", usage)
+        case Blocked(form="content_filter"):
+            return OperationFinished(id, index, "content_filter", usage)
+        case Blocked(error=error):
+            return OperationFinished(id, index, "content_filter", usage, error)
+        case Failed(error=error):
+            return OperationFinished(id, index, "error", usage, error)
+
+
+def total(usages: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The sum of what providers told; ``None`` when none did."""
+    if not usages:
+        return None
+    names = ("prompt_tokens", "completion_tokens", "total_tokens")
+    return {name: sum(int(usage.get(name) or 0) for usage in usages) for name in names}

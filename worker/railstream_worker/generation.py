@@ -1,0 +1,236 @@
+"""One guarded generation: input rails, the call, output guards, into a sink, to one outcome.
+
+It knows neither Redis nor jobs: the worker's attempts and the in-process API run the same one. Leaving it, by its
+end, by an error or by being cancelled, closes the upstream and every guard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from railstream.config import RailsConfig
+from railstream.errors import CallError, RailstreamError
+from railstream.events import Blocked, Failed, Finished
+
+from railstream_worker.calls import Caller
+from railstream_worker.emission import Emission
+from railstream_worker.gate import Gate, Room
+from railstream_worker.llm.port import Call, ChatModel, Delta, Finish, Part, TokenCount
+from railstream_worker.rails.port import OutputGuard, Release, Turn, Violation
+
+Outcome = Finished | Blocked | Failed
+Messages = Sequence[Mapping[str, Any]]
+
+
+class Rails(Protocol):
+    """The engine, as a generation sees it."""
+
+    async def check_input(self, turn: Turn) -> tuple[Messages, Violation | None]: ...
+
+    def guard(
+        self,
+        turn: Turn,
+        release: Release,
+        block: Callable[[Violation], None],
+        *,
+        channel: str = "content",
+        streaming: bool = True,
+    ) -> OutputGuard | None: ...
+
+
+@dataclass(slots=True)
+class Generation:
+    """``released`` is what earlier attempts let out: the model is asked to go on from there."""
+
+    config: RailsConfig
+    rails: Rails
+    model: ChatModel
+    turn: Turn
+    params: Mapping[str, Any]
+    caller: Caller
+    sink: Room
+    streaming: bool = True
+    released: str = ""
+    source: AsyncGenerator[Sequence[Part], None] | None = None
+    """Parts from elsewhere, in place of a call: an application's own generator."""
+    violation: Violation | None = None
+    finish_reasons: dict[int, str] = field(default_factory=dict)
+    _emissions: dict[int, Emission] = field(default_factory=dict)
+    _waiting: asyncio.Task[Any] | None = None
+    """The task that reads, while it waits for the provider: only then may a block cancel it."""
+    _cut: bool = False
+    _cancelled_reading: bool = False
+
+    async def run(self) -> Outcome:
+        """To the outcome; what is expected to fail is one. ``CancelledError`` passes through."""
+        try:
+            if self.source is not None:
+                await self._generate(self.turn.messages)
+            elif self.config.rails.input.speculative_generation:
+                await self._speculate()
+            else:
+                messages, violation = await self.rails.check_input(self.turn)
+                if violation is not None:
+                    return self._block(violation)
+                await self._generate(messages)
+        except RailstreamError as error:
+            return self._fail(error)
+        finally:
+            for emission in self._emissions.values():
+                await emission.aclose()
+        if self.violation is not None:
+            return self._block(self.violation)
+        return self._finish()
+
+    async def _speculate(self) -> None:
+        """Generate while the input rails run; nothing leaves before they have passed, and a block cuts the call."""
+        gate = self.sink = Gate(self.sink)
+        check = asyncio.ensure_future(self.rails.check_input(self.turn))
+
+        def decide(done: asyncio.Future[tuple[Messages, Violation | None]]) -> None:
+            if done.cancelled():
+                return
+            if done.exception() is None and done.result()[1] is None and done.result()[0] == self.turn.messages:
+                return gate.open()
+            self._cut_call()
+
+        check.add_done_callback(decide)
+        try:
+            await self._generate(self.turn.messages)
+            messages, violation = await check
+        finally:
+            check.cancel()
+        if violation is not None:
+            self.violation = violation
+        elif not gate.is_open:
+            # The rails rewrote what the model was asked: what it said so far answers another question.
+            gate.drop()
+            gate.open()
+            self._cut, self.violation = False, None
+            for emission in self._emissions.values():
+                await emission.aclose()
+            self._emissions.clear()
+            self.finish_reasons.clear()
+            await self._generate(messages)
+
+    async def _generate(self, messages: Messages) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        stream = self.source if self.source is not None else self.caller.stream(self.model, self._call(messages))
+        try:
+            async with aclosing(stream):
+                await self._read(stream, task)
+        except asyncio.CancelledError:
+            # A guard's check blocked while we waited for the next token: an outcome, unless somebody cancelled too.
+            if not self._cancelled_reading or task.uncancel() > 0:
+                raise
+        if self.violation is None and not self._cut:
+            for emission in self._emissions.values():
+                await emission.finish()
+
+    async def _read(self, stream: AsyncGenerator[Sequence[Part], None], task: asyncio.Task[Any]) -> None:
+        if self._cut:
+            return
+        try:
+            self._waiting = task
+            async for parts in stream:
+                self._waiting = None
+                self._take(parts)
+                if not self._cut:
+                    await self.sink.room()
+                if self._cut:
+                    return
+                self._waiting = task
+        finally:
+            self._waiting = None
+
+    def _call(self, messages: Messages) -> Call:
+        params = dict(self.params)
+        if self.released:
+            messages = [*messages, {"role": "assistant", "content": self.released}]
+        return Call(self.model.name, messages, params)
+
+    def _take(self, parts: Sequence[Part]) -> None:
+        for part in parts:
+            if type(part) is Delta:
+                emission = self._emissions.get(part.index)
+                if emission is None:
+                    emission = self._emissions[part.index] = self._emission(part.index)
+                emission.push(part)
+            elif type(part) is Finish:
+                self.finish_reasons[part.index] = part.reason
+            if self._cut:
+                return
+
+    def _emission(self, index: int) -> Emission:
+        def guards(channel: str, release: Release) -> OutputGuard | None:
+            return self.rails.guard(self.turn, release, self._on_block, channel=channel, streaming=self.streaming)
+
+        return Emission(index, self.sink, guards, primed=self.released if index == 0 else "")
+
+    def _on_block(self, violation: Violation) -> None:
+        if self.violation is not None:
+            return
+        self.violation = violation
+        self._cut_call()
+
+    def _cut_call(self) -> None:
+        """Stop reading the provider. Where the reader is not waiting for it, it looks by itself."""
+        if self._waiting is not None:
+            self._cancelled_reading = True
+            self._waiting.cancel()
+            self._waiting = None
+        self._cut = True
+
+    @property
+    def usage(self) -> dict[str, Any] | None:
+        """OpenAI's usage object of the answer, if the provider sent one."""
+        tokens: TokenCount | None = self.caller.tokens
+        if tokens is None:
+            return None
+        return tokens.raw or {
+            "prompt_tokens": tokens.input_tokens,
+            "completion_tokens": tokens.output_tokens,
+            "total_tokens": tokens.input_tokens + tokens.output_tokens,
+        }
+
+    def _finish(self) -> Finished:
+        reasons = tuple(
+            self.finish_reasons.get(index, "stop") for index in range(max(self.finish_reasons, default=0) + 1)
+        )
+        return Finished(finish_reasons=reasons, usage=self.usage)
+
+    def _block(self, violation: Violation) -> Blocked:
+        return Blocked(
+            flow=violation.flow,
+            stage=violation.stage,
+            error=violation.envelope(),
+            form=self._form(violation),
+            refusal=violation.refusal,
+            usage=self.usage,
+        )
+
+    def _form(self, violation: Violation) -> str:
+        """An input block is a refusal unless the config says otherwise; an output block an error."""
+        if violation.code == "rail_execution_failure":
+            return "error"
+        configured = self.config.railstream.on_violation
+        if configured is not None:
+            return configured
+        if violation.stage == "input" and not self.config.enable_rails_exceptions:
+            return "refusal"
+        return "error"
+
+    def _fail(self, error: RailstreamError) -> Failed:
+        retry_after = error.retry_after if isinstance(error, CallError) else None
+        return Failed(
+            error=error.envelope(),
+            status=error.status,
+            retryable=error.retryable,
+            retry_after=retry_after,
+            usage=self.usage,
+        )

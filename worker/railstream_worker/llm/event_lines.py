@@ -1,0 +1,58 @@
+"""Server-sent events at the level of bytes: one pass per read of the socket, however the bytes are cut."""
+
+from __future__ import annotations
+
+from railstream.errors import CallError
+
+from railstream_worker.llm.port import Part
+
+
+class EventLines:
+    """Feed it bytes; a subclass makes parts of each event's data."""
+
+    def __init__(self) -> None:
+        self.done = False
+        """The provider's last event was read."""
+        self.failure: CallError | None = None
+        """What it ended with, when parts came before it in the same read: they are told first."""
+        self._rest = b""
+        self._data: list[bytes] = []
+
+    @property
+    def complete(self) -> bool:
+        """The provider has said that this is all."""
+        return self.done
+
+    def feed(self, data: bytes) -> list[Part]:
+        """The parts that these bytes complete. Raises ``CallError`` at an error event or at bytes that are no event."""
+        lines = (self._rest + data if self._rest else data).split(b"\n")
+        self._rest = lines.pop()
+        parts: list[Part] = []
+        for line in lines:
+            if line[:5] == b"data:":
+                self._data.append(line[5:].strip())
+            elif not line.strip():
+                try:
+                    self._dispatch(parts)
+                except CallError as error:
+                    if not parts:
+                        raise
+                    self.done, self.failure = True, error
+                    break
+        return parts
+
+    def end(self) -> None:
+        """The body is over, or its last event was read. Raises ``CallError`` when the answer ended with a failure."""
+        if self.failure is not None:
+            raise self.failure
+
+    def _dispatch(self, parts: list[Part]) -> None:
+        if not self._data:
+            return
+        data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+        self._data.clear()
+        if data and not self.done:
+            self._event(data, parts)
+
+    def _event(self, data: bytes, parts: list[Part]) -> None:
+        raise NotImplementedError

@@ -1,0 +1,144 @@
+"""One table of errors for every provider: what they answer and send becomes a `CallError`, without keys and URLs.
+
+A provider's own code says most, then the HTTP status, then the error's type; inside a stream the status was 200 and
+says nothing. What the client reads is the provider's message, redacted.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+from railstream.errors import CallError
+
+_SECRETS: Final = re.compile(r"(sk-|nvapi-|AIza|gsk_)[\w-]{6,}|[Bb]earer\s+\S+")
+_URLS: Final = re.compile(r"https?://\S+")
+
+BY_STATUS: Final[Mapping[int, str]] = {
+    401: "authentication",
+    402: "permission",
+    403: "permission",
+    404: "not_found",
+    408: "timeout",
+    429: "rate_limited",
+    498: "overloaded",  # Groq: capacity exceeded
+    503: "overloaded",
+    504: "timeout",
+    529: "overloaded",
+}
+BY_WORD: Final[Mapping[str, str]] = {
+    "invalid_api_key": "authentication",
+    "authentication_error": "authentication",
+    "unauthenticated": "authentication",
+    "permission_error": "permission",
+    "permission_denied": "permission",
+    "billing_error": "permission",
+    "insufficient_quota": "permission",  # a 429 that no waiting mends
+    "not_found_error": "not_found",
+    "not_found": "not_found",
+    "model_not_found": "not_found",
+    "deploymentnotfound": "not_found",
+    "rate_limit_error": "rate_limited",
+    "rate_limit_exceeded": "rate_limited",
+    "resource_exhausted": "rate_limited",
+    "too_many_requests": "rate_limited",
+    "overloaded_error": "overloaded",
+    "overloaded": "overloaded",
+    "unavailable": "overloaded",
+    "service_unavailable": "overloaded",
+    "timeout_error": "timeout",
+    "deadline_exceeded": "timeout",
+    "context_length_exceeded": "context_too_long",
+    "model_context_window_exceeded": "context_too_long",
+    "content_filter": "content_filtered",
+    "content_policy_violation": "content_filtered",
+    "moderation_error": "content_filtered",
+    "invalid_request_error": "invalid_request",
+    "invalid_argument": "invalid_request",
+    "failed_precondition": "invalid_request",
+    "request_too_large": "invalid_request",
+    "api_error": "provider",
+    "server_error": "provider",
+    "internal": "provider",
+    "internal_server_error": "provider",
+}
+TOO_LONG: Final = re.compile(
+    r"maximum context length|context window|prompt is too long|input is too long|exceeds? the (?:model's )?maximum",
+    re.IGNORECASE,
+)
+
+
+def redact(text: str, key: str = "") -> str:
+    """Text of a provider as a client may see it: no key, no URL."""
+    if key:
+        text = text.replace(key, "***")
+    return _URLS.sub("[redacted-url]", _SECRETS.sub("***", text))
+
+
+def answered(
+    error: Any, *, status: int = 200, headers: Mapping[str, str] | None = None, key: str = "", message: str = ""
+) -> CallError:
+    """The `CallError` of an error object as any of the providers writes it.
+
+    ``status``: of the response, 200 inside a stream. ``message``: for an object that has none.
+    """
+    fields = error if isinstance(error, dict) else {"message": error if isinstance(error, str) else ""}
+    said = str(fields.get("message") or message or f"the provider answered with status {status}")
+    provider_code, kind = fields.get("code"), fields.get("type") or fields.get("status")
+    shown = provider_code if provider_code is not None else kind
+    headers = headers or {}
+    param = fields.get("param")
+    return CallError(
+        redact(said, key),
+        code=code_of(status, provider_code, kind, said),
+        provider_code=None if shown is None else redact(str(shown), key),
+        provider_request_id=headers.get("x-request-id") or headers.get("request-id"),
+        retry_after=retry_after(headers),
+        param=param if isinstance(param, str) else None,
+    )
+
+
+def code_of(status: int, provider_code: Any, kind: Any, message: str) -> str:
+    """A key of `railstream.errors.CALL_ERRORS`."""
+    by_code = BY_WORD.get(str(provider_code).lower())
+    if by_code in ("context_too_long", "content_filtered", "permission"):
+        return by_code
+    if status in (200, 400, 413, 422) and TOO_LONG.search(message):
+        return "context_too_long"
+    if status == 200 and isinstance(provider_code, int):
+        status = provider_code
+    if status in BY_STATUS:
+        return BY_STATUS[status]
+    if 400 <= status < 500:
+        return by_code or "invalid_request"
+    return by_code or BY_WORD.get(str(kind).lower()) or "provider"
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds, from ``retry-after-ms`` or ``retry-after``, which is a number or a date."""
+    try:
+        if milliseconds := headers.get("retry-after-ms"):
+            return max(0.0, float(milliseconds) / 1000)
+        value = headers.get("retry-after")
+        return None if value is None else max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
+    except (KeyError, ValueError):
+        return None
+
+
+def truncated(provider: str, name: str) -> CallError:
+    return CallError(f"{provider} ended the answer of {name} without its end signal: it is cut short", code="truncated")
+
+
+def late(provider: str, name: str, what: str, limit: float) -> CallError:
+    """``what``: the deadline's name in the config, such as ``first_token_timeout``, which also tells which it was."""
+    waited = {"first_token_timeout": "first token", "chunk_timeout": "next token", "total_timeout": "end of the answer"}
+    return CallError(
+        f"{provider} did not send the {waited[what]} of {name} within {limit:g} s", code="timeout", param=what
+    )

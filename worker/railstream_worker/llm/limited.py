@@ -1,0 +1,121 @@
+"""A model of which only so much may be asked: calls wait for their turn in order, and are refused at the deadline.
+
+Turns are of this process (``concurrency``); requests and tokens per minute are shared by all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any, Final
+
+from railstream.errors import CallError
+
+from railstream_worker.llm.port import Call, ChatModel, Part, TokenCount
+from railstream_worker.llm.quota import Booking, Limit, Quota, QuotaUnavailable
+
+log = logging.getLogger(__name__)
+
+CHARACTERS_PER_TOKEN: Final = 4
+ANSWER: Final = 256
+"""Tokens booked for an answer whose length the request does not bound."""
+
+
+class Limited:
+    """``concurrency`` 0: no bound. ``longest``: seconds that a call may wait for all of it."""
+
+    def __init__(self, model: ChatModel, quota: Quota, limit: Limit, *, concurrency: int, longest: float) -> None:
+        self.name = model.name
+        self.provider = model.provider
+        self.address = model.address
+        self.port = model.port
+        self._model = model
+        self._quota = quota
+        self._limit = limit
+        self._concurrency = concurrency
+        self._turns = asyncio.Semaphore(concurrency) if concurrency else None
+        self._longest = longest
+
+    async def stream(self, call: Call) -> AsyncGenerator[Sequence[Part], None]:
+        """As the model's own. Raises ``CallError`` with ``rate_limited`` when the wait would be too long."""
+        deadline = asyncio.get_running_loop().time() + self._longest
+        await self._take_turn(deadline)
+        try:
+            if self._limit.requests or self._limit.tokens:
+                stream = self._within_quota(call, deadline)
+            else:
+                stream = self._model.stream(call)
+            async with aclosing(stream):
+                async for parts in stream:
+                    yield parts
+        finally:
+            if self._turns is not None:
+                self._turns.release()
+
+    async def _take_turn(self, deadline: float) -> None:
+        if self._turns is None:
+            return
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise self._refusal(f"{self._concurrency} calls of it run in this worker", 1) from error
+
+    async def _within_quota(self, call: Call, deadline: float) -> AsyncGenerator[Sequence[Part], None]:
+        booking = await self._book(call, deadline)
+        tokens: TokenCount | None = None
+        sent = False
+        try:
+            if booking.wait > 0:
+                await asyncio.sleep(booking.wait)
+            sent = True
+            async with aclosing(self._model.stream(call)) as stream:
+                async for parts in stream:
+                    for part in parts:
+                        if type(part) is TokenCount:
+                            tokens = part
+                    yield parts
+        finally:
+            await self._settle(booking, tokens, sent=sent)
+
+    async def _book(self, call: Call, deadline: float) -> Booking:
+        longest = max(0.0, deadline - asyncio.get_running_loop().time())
+        try:
+            booking = await self._quota.reserve(self._limit, estimate(call), longest)
+        except QuotaUnavailable as error:
+            raise CallError(f"the limits of {self.name} cannot be asked now", code="overloaded") from error
+        if booking.slice < 0:
+            raise self._refusal("its requests or tokens per minute are used up", booking.wait)
+        return booking
+
+    async def _settle(self, booking: Booking, tokens: TokenCount | None, *, sent: bool) -> None:
+        if sent and tokens is None:
+            return
+        used = None if tokens is None else tokens.input_tokens + tokens.output_tokens
+        try:
+            await self._quota.settle(self._limit, booking, used=used)
+        except QuotaUnavailable as error:
+            log.warning("the use of %s was not booked: %s", self.name, error)
+
+    def _refusal(self, why: str, wait: float) -> CallError:
+        said = f"{self.name} cannot be asked within {self._longest:g} s: {why}"
+        return CallError(said, code="rate_limited", retry_after=math.ceil(wait))
+
+    async def aclose(self) -> None:
+        await self._model.aclose()
+
+
+def estimate(call: Call) -> int:
+    """Tokens of a call before it is made."""
+    asked = sum(len(_text(message.get("content"))) for message in call.messages) // CHARACTERS_PER_TOKEN + 1
+    limit = call.params.get("max_completion_tokens") or call.params.get("max_tokens")
+    return asked + (limit if isinstance(limit, int) else ANSWER)
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join(str(part.get("text") or "") for part in content or () if isinstance(part, dict))

@@ -1,0 +1,84 @@
+"""The port to whoever generates: a call goes in, parts come out, and ending without the end signal is an error.
+
+A `ChatModel` yields lists of parts (what one read of the socket held) so that the token path pays per read, not
+per token. Closing the iterator closes the upstream, always: consume it under ``contextlib.aclosing``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One LLM call. ``params`` are OpenAI's request options; the model's own defaults stand below them."""
+
+    model: str
+    messages: Sequence[Mapping[str, Any]]
+    params: Mapping[str, Any] = {}
+    task: str = "general"
+    """``general`` for the answer itself, else the rail's task, such as ``self_check_output``."""
+    request_id: str = ""
+    """``<completion id>.<attempt>.<n>``: sent upstream as ``X-Request-Id``, so that two ledgers can be compared."""
+    traceparent: str = ""
+    """Of the call's span, for the provider's own traces; empty when nothing is traced."""
+
+
+class Delta(msgspec.Struct, frozen=True, gc=False):
+    """One increment of one choice. ``raw`` is the provider's delta object, byte for byte; the rest is read from it."""
+
+    index: int
+    raw: bytes
+    content: str = ""
+    reasoning: str = ""
+    refusal: str = ""
+    tools: bytes = b""
+    """JSON of ``tool_calls``, when the delta has some."""
+    logprobs: bytes = b""
+    """JSON of the choice's ``logprobs``, when it has some."""
+
+
+class Finish(msgspec.Struct, frozen=True, gc=False):
+    """A choice ended. ``reason`` is OpenAI's word for it; ``raw_reason`` the provider's."""
+
+    index: int
+    reason: str
+    raw_reason: str
+
+
+class TokenCount(msgspec.Struct, frozen=True):
+    """Tokens so far, cumulative: the latest counts, never a sum. Buckets are inclusive."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_input_tokens: int = 0
+    cache_write_input_tokens: int = 0
+    reasoning_tokens: int = 0
+    raw: dict[str, Any] = {}
+    """The provider's own usage object, in OpenAI's form where it has one."""
+
+
+class ResponseInfo(msgspec.Struct, frozen=True):
+    """What the provider says of itself, once per call: its response id and the model that really answers."""
+
+    id: str = ""
+    model: str = ""
+
+
+Part = Delta | Finish | TokenCount | ResponseInfo
+
+
+class ChatModel(Protocol):
+    """One configured model. Raises `railstream.errors.CallError`, with ``truncated`` when the end signal is missing."""
+
+    name: str
+    """The configured model name: the only one that becomes a metric label."""
+    provider: str
+    address: str
+    port: int
+
+    def stream(self, call: Call) -> AsyncGenerator[Sequence[Part], None]: ...
+
+    async def aclose(self) -> None: ...

@@ -1,0 +1,211 @@
+"""Read the event stream of an OpenAI-compatible endpoint.
+
+Deltas are kept as the provider's own bytes; only what rails and bookkeeping need is decoded. The stream is over
+with ``[DONE]``, or when every choice has a finish reason: anything else is a truncation.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+from railstream.errors import CallError
+
+from railstream_worker.llm.event_lines import EventLines
+from railstream_worker.llm.faults import answered
+from railstream_worker.llm.port import Delta, Finish, Part, ResponseInfo, TokenCount
+
+_NOTHING = msgspec.Raw(b"")  # a union of Raw and None would refuse what is not null
+
+
+class _Choice(msgspec.Struct, gc=False):
+    index: int = 0
+    delta: msgspec.Raw = _NOTHING
+    finish_reason: str | None = None
+    logprobs: msgspec.Raw = _NOTHING
+
+
+class _Chunk(msgspec.Struct, gc=False):
+    id: str | None = None
+    model: str | None = None
+    choices: list[_Choice] | None = None
+    usage: dict[str, Any] | None = None
+    x_groq: dict[str, Any] | None = None
+    error: msgspec.Raw = _NOTHING
+
+
+class _Text(msgspec.Struct, gc=False):
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: msgspec.Raw = _NOTHING
+    role: str | None = None
+
+
+_decode_chunk = msgspec.json.Decoder(_Chunk).decode
+_decode_text = msgspec.json.Decoder(_Text).decode
+
+FINISH_REASONS = {
+    "stop": "stop",
+    "end_turn": "stop",
+    "eos": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "tool_use": "tool_calls",
+    "model_length": "length",
+    "content_filter": "content_filter",
+    "refusal": "content_filter",
+    "safety": "content_filter",
+}
+FAILURES = {"error": "provider", "insufficient_system_resource": "overloaded", "malformed_function_call": "provider"}
+"""Said as a finish reason where the answer failed: OpenRouter's, DeepSeek's, Gemini's."""
+
+
+class ChunkReader(EventLines):
+    """Feed it bytes; it gives parts. ``done`` once ``[DONE]`` was read.
+
+    ``tools_end_with_stop``: an answer that called tools ends with ``stop`` here, and means ``tool_calls``.
+    """
+
+    def __init__(self, *, tools_end_with_stop: bool = False) -> None:
+        super().__init__()
+        self._open: set[int] = set()
+        self._finished: set[int] = set()
+        self._informed = False
+        self._calling: set[int] | None = set() if tools_end_with_stop else None
+
+    @property
+    def complete(self) -> bool:
+        """The provider has said that this is all."""
+        return self.done or (bool(self._finished) and self._open <= self._finished)
+
+    def _event(self, data: bytes, parts: list[Part]) -> None:
+        if data == b"[DONE]":
+            self.done = True
+        else:
+            self._chunk(data, parts)
+
+    def _chunk(self, data: bytes, parts: list[Part]) -> None:
+        try:
+            chunk = _decode_chunk(data)
+        except msgspec.MsgspecError:
+            chunk = _lenient(data)
+        if said := _json(chunk.error):
+            raise provider_error(said)
+        if not self._informed and (chunk.id or chunk.model):
+            self._informed = True
+            parts.append(ResponseInfo(chunk.id or "", chunk.model or ""))
+        for choice in chunk.choices or ():
+            self._choice(choice, parts)
+        usage = chunk.usage or (chunk.x_groq or {}).get("usage")
+        if usage:
+            parts.append(token_count(usage))
+
+    def _choice(self, choice: _Choice, parts: list[Part]) -> None:
+        self._open.add(choice.index)
+        delta = read_delta(choice)
+        if delta is not None:
+            parts.append(delta)
+            if self._calling is not None and delta.tools:
+                self._calling.add(choice.index)
+        if choice.finish_reason:
+            self._finished.add(choice.index)
+            reason = finish_reason(choice.finish_reason)
+            if reason == "stop" and self._calling and choice.index in self._calling:
+                reason = "tool_calls"
+            parts.append(Finish(choice.index, reason, choice.finish_reason))
+
+
+def finish_reason(raw: str) -> str:
+    """OpenAI's word for a provider's. Raises ``CallError`` where it means a failure."""
+    word = raw.lower()
+    if word in FAILURES:
+        raise CallError(f"the provider ended the answer with {raw!r}", code=FAILURES[word], provider_code=raw)
+    found = FINISH_REASONS.get(word)
+    return found or ("content_filter" if word.startswith("content_filter") else "stop")
+
+
+def read_delta(choice: _Choice) -> Delta | None:
+    """The delta of a choice; ``None`` when it only says who speaks, or comes empty with the finish reason."""
+    raw = _json(choice.delta) or b"{}"
+    try:
+        text = _decode_text(raw)
+    except msgspec.MsgspecError:
+        text = _lenient_text(raw)
+    content = text.content or ""
+    reasoning = text.reasoning_content or text.reasoning or ""
+    tools, logprobs = _json(text.tool_calls), _json(choice.logprobs)
+    says_nothing = not (content or reasoning or text.refusal or tools or logprobs)
+    if says_nothing and (text.role or text.content is None or choice.finish_reason) and _only_known(raw):
+        return None
+    return Delta(choice.index, raw, content, reasoning, text.refusal or "", tools, logprobs)
+
+
+def _only_known(raw: bytes) -> bool:
+    fields = json.loads(raw)
+    return fields is None or set(fields) <= set(_Text.__struct_fields__) | {"function_call"}
+
+
+def _json(raw: msgspec.Raw) -> bytes:
+    """The bytes of a value; none for ``null`` and for what is not there."""
+    data = bytes(raw)
+    return b"" if data == b"null" else data
+
+
+def _lenient(data: bytes) -> _Chunk:
+    """A chunk that holds half of a surrogate pair: legal JSON, which msgspec refuses. It keeps its escapes."""
+    try:
+        chunk = json.loads(data)
+        for choice in chunk.get("choices") or ():
+            for name in ("delta", "logprobs"):
+                if choice.get(name) is not None:
+                    choice[name] = msgspec.Raw(json.dumps(choice[name], separators=(",", ":")).encode())
+        error = chunk.pop("error", None)
+        found = msgspec.convert(chunk, _Chunk)
+        if error is not None:
+            found.error = msgspec.Raw(json.dumps(error).encode())
+    except (ValueError, AttributeError, TypeError, msgspec.MsgspecError) as error:
+        raise CallError(f"the provider sent what is not a chunk: {data[:120]!r}", code="provider") from error
+    return found
+
+
+def _lenient_text(raw: bytes) -> _Text:
+    try:
+        fields = json.loads(raw)
+        tools = fields.get("tool_calls")
+        return _Text(
+            content=fields.get("content"),
+            reasoning_content=fields.get("reasoning_content") or fields.get("reasoning"),
+            refusal=fields.get("refusal"),
+            tool_calls=msgspec.Raw(json.dumps(tools).encode()) if tools else _NOTHING,
+            role=fields.get("role"),
+        )
+    except (ValueError, AttributeError) as error:
+        raise CallError(f"the provider sent what is not a delta: {raw[:120]!r}", code="provider") from error
+
+
+def token_count(usage: dict[str, Any]) -> TokenCount:
+    """OpenAI's usage object as inclusive buckets."""
+    prompt = usage.get("prompt_tokens_details") or {}
+    completion = usage.get("completion_tokens_details") or {}
+    return TokenCount(
+        input_tokens=int(usage.get("prompt_tokens") or 0),
+        output_tokens=int(usage.get("completion_tokens") or 0),
+        cached_input_tokens=int(prompt.get("cached_tokens") or 0),
+        cache_write_input_tokens=int(prompt.get("cache_write_tokens") or 0),
+        reasoning_tokens=int(completion.get("reasoning_tokens") or 0),
+        raw=usage,
+    )
+
+
+def provider_error(data: bytes) -> CallError:
+    """An error event inside a stream: the status was 200, so the type and the code tell what it is."""
+    try:
+        error = json.loads(data)
+    except ValueError:
+        error = None
+    return answered(error, message="the provider reported an error")

@@ -1,0 +1,105 @@
+"""The rails that a config's flows stand for, each made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from railstream.config import Flow, RailsConfig
+
+from railstream_worker.rails.action_judge import ActionJudge
+from railstream_worker.rails.actions import action_of, find_actions
+from railstream_worker.rails.entities import entity_patterns
+from railstream_worker.rails.incremental import IncrementalRail
+from railstream_worker.rails.jailbreak import JailbreakJudge
+from railstream_worker.rails.llm_judges import JUDGES
+from railstream_worker.rails.local_judges import IncrementalJudge, InjectionJudge, PresidioJudge
+from railstream_worker.rails.matching import Matcher
+from railstream_worker.rails.panel import Judge
+from railstream_worker.rails.patterns import PatternSet, PatternSpec
+from railstream_worker.rails.terms import TermSet
+from railstream_worker.rails.verdict import Stage
+
+Keep = Callable[[str], bool]
+"""Whether a flow is to run."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRails:
+    """The output rails by kind, each in the order of the flows."""
+
+    incremental: Sequence[IncrementalRail]
+    window: Sequence[Judge]
+    whole: Sequence[Judge]
+
+    def only(self, keep: Keep) -> OutputRails:
+        return OutputRails(
+            [rail for rail in self.incremental if keep(rail.flow)],
+            [judge for judge in self.window if keep(judge.flow)],
+            [judge for judge in self.whole if keep(judge.flow)],
+        )
+
+
+class Catalog:
+    """Makes rails of flows. Raises ``ConfigurationError`` for one that cannot be made."""
+
+    def __init__(self, config: RailsConfig, actions: Mapping[str, Callable[..., Any]] | None = None) -> None:
+        self._config = config
+        self._actions = {**find_actions(config), **(actions or {})}
+
+    def input_rails(self) -> list[Judge]:
+        return [self._judge(flow, "input") for flow in self._config.rails.input.flows]
+
+    def output_rails(self) -> OutputRails:
+        flows = self._config.rails.output.flows
+        return OutputRails(
+            [incremental_rail(self._config, flow, "output") for flow in flows if _kind(flow) == "incremental"],
+            [self._judge(flow, "output") for flow in flows if _kind(flow) == "window"],
+            [self._judge(flow, "output") for flow in flows if _kind(flow) == "whole"],
+        )
+
+    def _judge(self, flow: Flow, stage: Stage) -> Judge:
+        built_in = flow.built_in
+        if built_in is None:
+            return ActionJudge(self._config, flow, stage, action_of(self._actions, flow))
+        if built_in.kind == "incremental":
+            return IncrementalJudge(incremental_rail(self._config, flow, stage))
+        if built_in.extra == "presidio":
+            return PresidioJudge(self._config, flow, stage)
+        if built_in.extra == "yara":
+            return InjectionJudge(self._config, flow, stage)
+        if built_in.name == "jailbreak detection heuristics":
+            return JailbreakJudge(self._config, flow, stage)
+        return JUDGES[built_in.name](self._config, flow, stage)
+
+
+def incremental_rail(config: RailsConfig, flow: Flow, stage: Stage) -> IncrementalRail:
+    """The rail of a built-in flow of the kind ``incremental``."""
+    built_in = flow.built_in
+    assert built_in is not None
+    return IncrementalRail(flow, _matcher(config, built_in.section or "", stage, built_in.rewrites), built_in.rewrites)
+
+
+def _matcher(config: RailsConfig, section: str, stage: Stage, masks: bool) -> Matcher:
+    detection = config.rails.config
+    if section == "regex_detection":
+        regexes = getattr(detection.regex_detection, stage)
+        specs = [PatternSpec(pattern, ignore_case=regexes.case_insensitive) for pattern in regexes.patterns]
+        return PatternSet(specs, extent_matters=masks)
+    if section == "terms":
+        terms = getattr(detection.terms, stage)
+        return TermSet(
+            terms.terms,
+            ignore_case=terms.case_insensitive,
+            whole_words=terms.whole_words,
+            mask=terms.mask_token,
+            extent_matters=masks,
+        )
+    options = getattr(getattr(detection, section), stage)
+    return PatternSet(entity_patterns(options.entities, options.mask_token), extent_matters=masks)
+
+
+def _kind(flow: Flow) -> str:
+    """A custom action judges windows."""
+    return flow.built_in.kind if flow.built_in is not None else "window"

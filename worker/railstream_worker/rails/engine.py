@@ -1,0 +1,127 @@
+"""The rails of one config, compiled once and shared by all its generations."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from railstream.config import Flow, RailsConfig
+
+from railstream_worker.rails.catalog import Catalog
+from railstream_worker.rails.deltas import SettledDelta
+from railstream_worker.rails.guard import IncrementalGuard
+from railstream_worker.rails.incremental import Chain, IncrementalRail, guard_whole
+from railstream_worker.rails.input_rails import check_messages
+from railstream_worker.rails.panel import Panel
+from railstream_worker.rails.port import Block, OutputGuard, Release, Turn, Violation
+from railstream_worker.rails.selection import selection
+from railstream_worker.rails.verdict import Stage
+from railstream_worker.rails.window_guard import Pace, WindowGuard
+from railstream_worker.rails.windows import DocumentedWindows, RollingWindows, Windows
+
+FIRST_CHUNK = 8  # deltas of the first window when the config does not say: about one line
+
+
+class RailsEngine:
+    """Raises ``ConfigurationError`` when a rail cannot be made: an extra, an action or a model is missing.
+
+    ``actions``: custom actions by name, before those beside the config.
+    """
+
+    def __init__(self, config: RailsConfig, actions: Mapping[str, Callable[..., Any]] | None = None) -> None:
+        self.config = config
+        rails = config.rails
+        timeout = rails.output.streaming.check_timeout
+        catalog = Catalog(config, actions)
+        self._input = Panel(catalog.input_rails(), "input", rails.input.parallel, timeout, self._refusal)
+        self._output = catalog.output_rails()
+        self._panel = Panel((), "output", rails.output.parallel, timeout, self._refusal)
+
+    async def check_input(self, turn: Turn) -> tuple[Sequence[Mapping[str, Any]], Violation | None]:
+        """The messages to generate from (perhaps masked), and what stopped one. May be cancelled at any time."""
+        panel = self._input
+        keep = self._wanted(turn, "input")
+        if keep is not None:
+            panel = replace(panel, judges=[judge for judge in panel.judges if keep(judge.flow)])
+        if not panel.judges:
+            return turn.messages, None
+        return await check_messages(panel, turn)
+
+    def guard(
+        self, turn: Turn, release: Release, block: Block, *, channel: str = "content", streaming: bool = True
+    ) -> OutputGuard | None:
+        """A guard for one channel of one choice, or ``None`` when no rail looks at it.
+
+        Channels other than ``content`` are no prose to be judged: they get the incremental rails.
+        """
+        keep = self._wanted(turn, "output")
+        rails = self._output if keep is None else self._output.only(keep)
+        incremental = rails.incremental
+        if channel != "content" or not (rails.window or rails.whole):
+            return self._incremental_guard(incremental, turn, release, block)
+        settings = self.config.rails.output.streaming
+        return WindowGuard(
+            turn,
+            release,
+            block,
+            windows=self._windows() if rails.window else None,
+            panel=replace(self._panel, judges=rails.window),
+            whole=replace(self._panel, judges=rails.whole),
+            pace=Pace(settings.stream_first and streaming, settings.max_concurrent_checks),
+            inner=lambda passed, stop: self._incremental_guard(incremental, turn, passed, stop),
+        )
+
+    async def check_output(self, turn: Turn, text: str) -> tuple[str, Violation | None]:
+        """A complete text as the output rails leave it, and what stopped it."""
+        released: list[str] = []
+        stopped: list[Violation] = []
+        at = 0
+
+        def release(consumed: int, replaced: str | None) -> None:
+            nonlocal at
+            released.append(text[at : at + consumed] if replaced is None else replaced)
+            at += consumed
+
+        guard = self.guard(turn, release, stopped.append, streaming=False)
+        if guard is None:
+            return text, None
+        try:
+            guard.push(text)
+            await guard.finish()
+        finally:
+            await guard.aclose()
+        return "".join(released), stopped[0] if stopped else None
+
+    def guard_text(self, text: str) -> tuple[str, str | None]:
+        """What the incremental rails let out of a complete text, and the flow that stops it: the tests' oracle."""
+        return guard_whole(self._output.incremental, text)
+
+    async def aclose(self) -> None:
+        """Nothing stays open between texts: each guard closes what it started."""
+
+    def _incremental_guard(
+        self, rails: Sequence[IncrementalRail], turn: Turn, release: Release, block: Block
+    ) -> OutputGuard | None:
+        if not rails:
+            return None
+        return IncrementalGuard(Chain(rails), turn, release, block, self._panel)
+
+    def _windows(self) -> Windows[SettledDelta]:
+        settings = self.config.rails.output.streaming
+        if not settings.enabled:  # such a config never streams: judged once, as a whole, like NeMo does
+            return DocumentedWindows(sys.maxsize, 0)
+        if settings.strategy == "rolling":
+            return RollingWindows(settings.chunk_size, settings.context_size)
+        first = settings.first_chunk_size or FIRST_CHUNK
+        return DocumentedWindows(settings.chunk_size, settings.context_size, first=first, growth=settings.chunk_growth)
+
+    def _wanted(self, turn: Turn, stage: Stage) -> Any:
+        """Which flows the request wants, if it may say."""
+        if not turn.options or not self.config.railstream.allow_request_rails:
+            return None
+        return selection(turn.options, stage)
+
+    def _refusal(self, flow: str) -> str:
+        return self.config.refusal(flow if isinstance(flow, Flow) else None)

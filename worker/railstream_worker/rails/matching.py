@@ -1,0 +1,36 @@
+"""The port of a matcher: where in a text does the next match start, and how much is still undecided.
+
+A matcher is stateless: it looks at a piece of text, some of it left context, and at whether more is to come. What it
+says of a position depends only on the text from there to its ``reach``, so it says the same however the text arrives.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+
+class Match(NamedTuple):
+    start: int
+    end: int
+    """Exclusive; `UNDECIDED` when everything before ``start`` is clear and what follows may become a match."""
+    which: int = 0
+    """Which of the matcher's patterns it was."""
+
+
+UNDECIDED = -1
+
+
+class Matcher(Protocol):
+    reach: int
+    """The most characters that can be held back: a match is looked for in so many characters from where it starts."""
+    context: int
+    """How many characters before a position it may look at."""
+
+    def find(self, text: str, start: int, final: bool) -> Match:
+        """The first match at or after ``start``, or from where on the text is undecided (its length: nothing is)."""
+
+    def find_whole(self, text: str, start: int) -> Match | None:
+        """The same for a complete text, by plain search from each position: the oracle of the tests."""
+
+    def replacement(self, match: Match, matched: str) -> str:
+        """What a masking rail writes in its place."""

@@ -1,0 +1,212 @@
+"""Regular expressions over a text that is still arriving.
+
+A match that starts at a position is looked for in the ``reach`` characters from there, as if the text ended after
+them. For a pattern whose matches have a greatest length this is exactly `search`; one without gets `BOUND`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import regex
+from railstream.errors import ConfigurationError
+
+from railstream_worker.rails.matching import UNDECIDED, Match
+from railstream_worker.rails.open_ended import LOOKAHEADS, opened, widths
+
+BOUND = 256  # characters: what is held back at most for a pattern that has no greatest length of its own
+_WIDEST = 4096  # characters: a greatest length up to here is held back whole
+_LEAST_CONTEXT = 64  # characters before a position that stay visible to lookbehinds
+_QUICK = 20  # characters: too few for a catastrophic pattern to need the timeout, which costs more than the search
+_AHEAD = 8  # reaches that are searched at once for the next candidate
+TIMEOUT = 1.0  # seconds for one search: a pattern that backtracks without end blocks the text instead of the worker
+
+Accept = Callable[[str], int]
+"""How many of the matched characters really are one, such as a card number whose check digit is right; 0: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class PatternSpec:
+    pattern: str
+    ignore_case: bool = False
+    accept: Accept | None = None
+    mask: str = "*"
+    """What stands in its place when masked."""
+    starts: str = ""
+    """Inside of a character class that every match starts with: lets a search for many patterns pass over the rest."""
+
+
+class Pattern:
+    """One compiled pattern in three forms: as written, open-ended, and open-ended without an end of its own."""
+
+    def __init__(self, spec: PatternSpec, bound: int = BOUND) -> None:
+        flags = regex.V0 | (regex.IGNORECASE if spec.ignore_case else 0)
+        self.exact = _compile(spec.pattern, flags)
+        source = f"(?i){spec.pattern}" if spec.ignore_case else spec.pattern
+        self.open_source, wary = opened(spec.pattern, bool(self.exact.flags & regex.VERBOSE))
+        flags |= self.exact.flags & ~(regex.VERBOSE | regex.V0 | regex.V1)
+        self._open = _compile(_unflagged(self.open_source), flags)
+        self._touch = _compile(f"(?:{_unflagged(self.open_source)})(?!)", flags)
+        self.flags = flags
+        self._accept = spec.accept
+        self.starts = spec.starts
+        self._wary = wary
+        self._certain = not wary and spec.accept is None  # a match stays one, whatever follows
+        self.reach, self.finite = _reach(source, spec.pattern, wary, bound)
+        self.context = max(_LEAST_CONTEXT, self.reach if "(?<" in spec.pattern else 0)
+        if self.exact.match("") or (widths(source, 0) or (1, 1))[0] == 0:
+            raise ConfigurationError(f"pattern {spec.pattern!r} matches the empty text, so it would stop everything")
+
+    def find(self, text: str, start: int, final: bool, extent_matters: bool) -> tuple[int, int]:
+        """See `Matcher.find`; ``extent_matters`` when the end of the match is needed, not only that there is one."""
+        length = len(text)
+        while start < length:
+            limit = min(start + self.reach, length)
+            if final and limit == length:
+                found, undecided = self.exact.search(text, start, timeout=TIMEOUT), limit
+            else:
+                found, undecided = self._look(text, start, limit)
+            if found is not None and found.start() < undecided:
+                if end := self._end(found):
+                    return found.start(), end
+                start = found.start() + 1
+            elif limit == length:
+                if found is not None and found.start() == undecided and not extent_matters and self._certain:
+                    return found.start(), found.end()
+                return undecided, UNDECIDED
+            elif undecided > start:
+                start = undecided  # all before it is clear; look again with the whole reach of this one in sight
+            elif end := self._decide(text, start, limit):
+                return start, end
+            else:
+                start = self._next(text, start + 1)
+        return length, UNDECIDED
+
+    def _look(self, text: str, start: int, limit: int) -> tuple[regex.Match[str] | None, int]:
+        """The first complete match, and from where on what is there may become one, or a different one."""
+        timeout = None if limit - start <= _QUICK else TIMEOUT
+        found = self._open.search(text, start, limit, partial=True, timeout=timeout)
+        if found is None:
+            return None, limit
+        if found.partial:
+            return None, found.start()
+        touching = self._touch.search(text, start, limit, partial=True, timeout=TIMEOUT)
+        return found, limit if touching is None else touching.start()
+
+    def _decide(self, text: str, at: int, limit: int) -> int:
+        """The end of the match at a position whose whole reach is in sight; 0 when there is none."""
+        found = self.exact.match(text, at, limit, timeout=TIMEOUT)
+        return self._end(found) if found is not None else 0
+
+    def _next(self, text: str, start: int) -> int:
+        """The next position that may start a match, of those whose whole reach is in sight."""
+        ahead = min(len(text), start + _AHEAD * self.reach)
+        if self._wary or ahead - start < self.reach:
+            return start
+        # What matches within its reach also matches in a longer text, so one search clears many positions.
+        found = self.exact.search(text, start, ahead, timeout=TIMEOUT)
+        cleared = ahead - self.reach + 1
+        return cleared if found is None else min(found.start(), cleared)
+
+    def _end(self, found: regex.Match[str]) -> int:
+        """Where what counts of a match ends; 0 when nothing of it does."""
+        at, end = found.span()
+        if self._accept is not None and end > at:
+            end = at + self._accept(found.group())
+        return end if end > at else 0
+
+    def match_whole(self, text: str, at: int) -> int:
+        """The end of the match at exactly this position of a complete text, or `UNDECIDED`."""
+        return self._decide(text, at, min(len(text), at + self.reach)) or UNDECIDED
+
+
+class PatternSet:
+    """Several patterns as one matcher: the leftmost match wins, at one position the pattern that is listed first."""
+
+    def __init__(self, specs: Sequence[PatternSpec], *, extent_matters: bool, bound: int = BOUND) -> None:
+        self._specs = tuple(specs)
+        self._patterns = tuple(Pattern(spec, bound) for spec in specs)
+        self._extent_matters = extent_matters
+        self.reach = max(pattern.reach for pattern in self._patterns)
+        self.context = max(pattern.context for pattern in self._patterns)
+        self._joint = _joined(self._patterns)
+        # Up to here no pattern's reach ends inside what is searched, so that one search for all of them is exact.
+        self._joint_reach = min((p.reach for p in self._patterns if not p.finite), default=self.reach)
+
+    def find(self, text: str, start: int, final: bool) -> Match:
+        length = len(text)
+        if self._joint is not None and not final and length - start <= self._joint_reach:
+            quick = length - start <= _QUICK
+            found = self._joint.search(text, start, partial=True, timeout=None if quick else TIMEOUT)
+            if found is None:
+                return Match(length, UNDECIDED)
+            if found.partial:
+                return Match(found.start(), UNDECIDED)
+        return self._find_each(text, start, final)
+
+    def _find_each(self, text: str, start: int, final: bool) -> Match:
+        best = Match(len(text), UNDECIDED)
+        for index, pattern in enumerate(self._patterns):
+            at, end = pattern.find(text, start, final, self._extent_matters)
+            settles = at == best.start and best.end == UNDECIDED != end and not self._extent_matters
+            if at < best.start or settles:
+                best = Match(at, end, index)
+        return best
+
+    def find_whole(self, text: str, start: int) -> Match | None:
+        for at in range(start, len(text)):
+            for index, pattern in enumerate(self._patterns):
+                end = pattern.match_whole(text, at)
+                if end != UNDECIDED:
+                    return Match(at, end, index)
+        return None
+
+    def replacement(self, match: Match, matched: str) -> str:
+        return self._specs[match.which].mask
+
+
+def _compile(source: str, flags: int) -> regex.Pattern[str]:
+    try:
+        return regex.compile(source, flags)
+    except regex.error as error:
+        raise ConfigurationError(f"pattern {source!r} is no regular expression: {error}") from error
+
+
+def _unflagged(source: str) -> str:
+    """Without leading inline flags: they are given to every form as flags, since a form may nest the pattern."""
+    leading = regex.match(r"(?:\(\?[aiLmsuxfw]+\))+", source)
+    return source if leading is None else source[leading.end() :]
+
+
+def _reach(source: str, pattern: str, wary: bool, bound: int) -> tuple[int, bool]:
+    """How far a match that starts at a position may look, and whether that is the pattern's own length."""
+    known = widths(source, 0)
+    if known is None or known[1] > _WIDEST:
+        return max(bound, 2 * known[0] if known else 0), False
+    beyond = bound if any(mark in pattern for mark in LOOKAHEADS) else 2 if wary else 0
+    return known[1] + beyond, True
+
+
+def _joined(patterns: Sequence[Pattern]) -> regex.Pattern[str] | None:
+    """All as one alternation, for the one search that most deltas need; ``None`` where they cannot be joined."""
+    shared = {pattern.flags & ~_SCOPED for pattern in patterns}
+    groups: dict[str, list[str]] = {}
+    for pattern in patterns:
+        source = f"(?{_letters(pattern.flags)}:{_unflagged(pattern.open_source)})"
+        groups.setdefault(pattern.starts, []).append(source)
+    alternatives = [
+        f"(?=[{starts}])(?|{'|'.join(group)})" if starts else "|".join(group) for starts, group in groups.items()
+    ]
+    try:
+        return regex.compile(f"(?|{'|'.join(alternatives)})", shared.pop()) if len(shared) == 1 else None
+    except regex.error:
+        return None
+
+
+_SCOPED = regex.IGNORECASE | regex.MULTILINE | regex.DOTALL
+
+
+def _letters(flags: int) -> str:
+    chosen = zip("ims", (regex.IGNORECASE, regex.MULTILINE, regex.DOTALL), strict=True)
+    return "".join(letter for letter, flag in chosen if flags & flag)

@@ -1,0 +1,85 @@
+"""The port of the rails engine: what a generation tells it, and what it says back.
+
+Invariant: what a guard releases is always a prefix of guard(whole text), however the text was chunked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """Why a text was stopped. ``flow`` exactly as configured, ``$model=…`` included."""
+
+    flow: str
+    stage: str
+    """``input`` or ``output``."""
+    message: str
+    type: str = "guardrails_violation"
+    code: str = "content_blocked"
+    """``content_blocked``, or ``rail_execution_failure`` (type ``internal_error``) when the rail itself failed."""
+    refusal: str = "I'm sorry, I can't respond to that."
+
+    def envelope(self) -> dict[str, Any]:
+        return {"message": self.message, "type": self.type, "param": self.flow, "code": self.code}
+
+
+class Ask(Protocol):
+    """Ask a rail's model. The call is recorded, timed out and cancelled like any other; raises ``CallError``."""
+
+    async def __call__(
+        self, model_type: str, messages: Sequence[Mapping[str, Any]], *, task: str, params: Mapping[str, Any]
+    ) -> str: ...
+
+
+@dataclass(slots=True)
+class Turn:
+    """What one generation gives its rails. ``options`` are the request's generation options (``rails``, ``log``)."""
+
+    messages: Sequence[Mapping[str, Any]]
+    ask: Ask
+    context: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    activated: list[dict[str, Any]] = field(default_factory=list)
+    """Filled by the rails as they run: NeMo's ``activated_rails`` entries."""
+
+    @property
+    def user_message(self) -> str:
+        """The text of the last user message."""
+        for message in reversed(self.messages):
+            if message.get("role") == "user":
+                content = message.get("content")
+                if isinstance(content, str):
+                    return content
+                if isinstance(content, list):
+                    return "".join(part.get("text", "") for part in content if isinstance(part, dict))
+        return ""
+
+
+Release = Callable[[int, str | None], None]
+"""``(consumed, text)``: the next ``consumed`` code points of what was pushed are decided; they leave as they are
+when ``text`` is ``None``, else as ``text`` (masked, perhaps empty)."""
+
+
+class OutputGuard(Protocol):
+    """Guards one channel of one choice. Calls its ``release`` in order, and its ``block`` at most once, as the last."""
+
+    def prime(self, text: str) -> None:
+        """Text that an earlier attempt released already: context for what follows, never released again."""
+
+    def push(self, text: str) -> None:
+        """More text. May call ``release`` or ``block`` before it returns, or later from a check's task."""
+
+    async def finish(self) -> None:
+        """The text is complete: returns when all of it is released, or blocked."""
+
+    async def aclose(self) -> None:
+        """Drop what is under way. Idempotent; nothing is released after it."""
+
+
+Block = Callable[[Violation], None]
+InputCheck = Awaitable[tuple[Sequence[Mapping[str, Any]], Violation | None]]
+"""The messages to generate from (perhaps masked), and the violation if one of them was stopped."""

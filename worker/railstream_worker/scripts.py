@@ -1,0 +1,136 @@
+"""The scripts that Redis runs for us: once per job or call, never per token.
+
+Each touches the keys of one request only, so it runs on a cluster; each decides and writes in one step, so a
+superseded attempt can neither begin, record usage nor end a stream.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_LIVE: Final = """
+local function live(channel, id, event, data)
+  redis.call('PUBLISH', channel, id .. ' ' .. event .. ' 0\\n' .. data)
+end
+"""
+
+_SINCE: Final = """
+-- Milliseconds since which this Redis has forgotten nothing; 0 when it never restarted and was never promoted.
+local function since(key)
+  local history = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') or ''
+  local known = redis.call('HMGET', key, 'id', 'since')
+  if known[1] == history then return tonumber(known[2]) end
+  local began = 0
+  if known[1] then
+    local now = redis.call('TIME')
+    began = now[1] * 1000 + math.floor(now[2] / 1000)
+  end
+  redis.call('HSET', key, 'id', history, 'since', began)
+  return began
+end
+"""
+
+NOTE_HISTORY: Final = (
+    _SINCE
+    + """
+-- KEYS history
+return since(KEYS[1])
+"""
+)
+
+RESERVE: Final = (
+    _LIVE
+    + _SINCE
+    + """
+-- KEYS events, request, history   ARGV channel, job entry, worker, now, ttl, started, reason
+-- Returns {'fresh', attempt} | {'takeover', attempt, after} | {'ended'} | {'duplicate'}
+-- A Redis that came back without its last second, or a replica without it, may have forgotten attempts of an older
+-- job. Their numbers must not be given again: two generations would share ids. Such a job's next number is the
+-- milliseconds between the job and the moment that this Redis took over.
+local owner = redis.call('HGET', KEYS[2], 'job')
+if owner and owner ~= ARGV[2] then return {'duplicate'} end
+local terminal = {finished = true, blocked = true, failed = true, cancelled = true}
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+local least = since(KEYS[3]) - tonumber(string.match(ARGV[2], '^(%d+)-'))
+local after
+if #last > 0 then
+  for i = 1, #last[1][2], 2 do
+    if last[1][2][i] == 'event' and terminal[last[1][2][i + 1]] then return {'ended'} end
+  end
+  after = last[1][1]
+elseif redis.call('EXISTS', KEYS[1]) == 1 then
+  -- Somebody trimmed it to nothing: its ids still only grow.
+  if terminal[redis.call('HGET', KEYS[2], 'status')] then return {'ended'} end
+  local about = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #about, 2 do
+    if about[i] == 'last-generated-id' then after = about[i + 1] end
+  end
+end
+local reply
+if not after then
+  local attempt = math.max(1, least)
+  redis.call('XADD', KEYS[1], attempt .. '-0', 'event', 'started', 'data', ARGV[6])
+  live(ARGV[1], attempt .. '-0', 'started', ARGV[6])
+  redis.call('EXPIRE', KEYS[1], ARGV[5])
+  reply = {'fresh', attempt}
+else
+  local attempt = math.max(tonumber(string.match(after, '^(%d+)-')) + 1, least)
+  local data = cjson.encode({attempt = attempt, after = after, reason = ARGV[7]})
+  redis.call('XADD', KEYS[1], attempt .. '-0', 'event', 'restarted', 'data', data)
+  live(ARGV[1], attempt .. '-0', 'restarted', data)
+  reply = {'takeover', attempt, after}
+end
+redis.call('HSET', KEYS[2], 'job', ARGV[2], 'status', 'running', 'owner', ARGV[3], 'attempt', reply[2])
+redis.call('HSETNX', KEYS[2], 'started', ARGV[4])
+if redis.call('TTL', KEYS[2]) < 0 then redis.call('EXPIRE', KEYS[2], ARGV[5]) end
+local cancel = redis.call('HGET', KEYS[2], 'cancel')
+reply[#reply + 1] = cancel or ''
+return reply
+"""
+)
+
+END: Final = (
+    _LIVE
+    + """
+-- KEYS events, request   ARGV channel, id, event, data, now, retention
+-- Returns 1, 0 when the fence refused it, or nil when the stream is gone
+local added = redis.pcall('XADD', KEYS[1], 'NOMKSTREAM', ARGV[2], 'event', ARGV[3], 'data', ARGV[4])
+if type(added) == 'table' and added.err then
+  if string.find(added.err, 'equal or smaller') then return 0 end
+  return added
+end
+if not added then return false end
+live(ARGV[1], ARGV[2], ARGV[3], ARGV[4])
+redis.call('HSET', KEYS[2], 'status', ARGV[3], 'ended', ARGV[5])
+redis.call('EXPIRE', KEYS[1], ARGV[6])
+redis.call('EXPIRE', KEYS[2], ARGV[6])
+return 1
+"""
+)
+
+RENEW: Final = """
+-- KEYS jobs   ARGV group, consumer, entry ids.  Renews only what is still ours: 1 renewed, 0 another's, -1 not pending
+local states = {}
+for i = 3, #ARGV do
+  local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)
+  if #pending == 0 then
+    states[i - 2] = -1
+  elseif pending[1][2] ~= ARGV[2] then
+    states[i - 2] = 0
+  else
+    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'JUSTID')
+    states[i - 2] = 1
+  end
+end
+return states
+"""
+
+HAND_BACK: Final = """
+-- KEYS jobs   ARGV group, consumer, entry id, idle ms.  Makes a claim of ours look expired, so that the next scan
+-- takes it. A job that is handed back did not fail: this delivery is not counted
+local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)
+if #pending == 0 or pending[1][2] ~= ARGV[2] then return 0 end
+local count = math.max(0, pending[1][4] - 1)
+redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'IDLE', ARGV[4], 'RETRYCOUNT', count, 'JUSTID')
+return 1
+"""

@@ -1,0 +1,110 @@
+"""A job's turn on its branch: what was said before, and the answer as far as it was released.
+
+The answer is kept before the stream's end is written, so whoever has seen the end finds the answer. An attempt that
+is superseded in between leaves one that the next attempt's replaces.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+from railstream.choice import Choice
+from railstream.conversations import Entry, RedisSessions, prompt_of
+from railstream.events import Blocked, Cancelled, Failed, Finished
+from railstream.job import Job
+from redis.asyncio import Redis
+
+from railstream_worker.gate import Room
+from railstream_worker.reservation import Released, read_released
+
+Ending = Finished | Blocked | Failed | Cancelled
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class BranchTurn:
+    """Of a job that belongs to no conversation it does nothing."""
+
+    def __init__(self, redis: Redis, job: Job) -> None:
+        self._redis = redis
+        self._job = job
+        self._sessions = RedisSessions(redis)
+        self._heard: _Ear | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Whether the answer goes to the branch; rails over given messages only read it."""
+        return bool(self._job.session) and self._job.kind == "chat"
+
+    async def history(self) -> list[dict[str, Any]]:
+        job = self._job
+        if not job.session:
+            return []
+        return prompt_of(await self._sessions.history(job.session, job.branch, job.id))
+
+    def hear(self, sink: Room, released: Released) -> Room:
+        """The sink, listened to."""
+        if not self.kept:
+            return sink
+        self._heard = _Ear(sink, released.text)
+        return self._heard
+
+    async def end(self, payload: Ending, attempt: int) -> None:
+        """Keep the answer, if there is one. Raises ``RedisError``."""
+        if not self.kept:
+            return
+        if self._heard is None:
+            self._heard = _Ear(None, (await read_released(self._redis, self._job)).text)
+        answer = self._heard.entry(payload, self._job.id)
+        if answer is not None:
+            job = self._job
+            await self._sessions.end_turn(job.session, job.branch, job.id, attempt, answer)
+
+
+class _Ear:
+    """A sink that remembers the first choice of what goes through it."""
+
+    def __init__(self, sink: Room | None, released: str) -> None:
+        self._sink = sink
+        self._deltas: list[bytes] = []
+        self._released = released
+
+    def chunk(self, delta: bytes, choice: bytes = b"") -> None:
+        assert self._sink is not None
+        self._sink.chunk(delta, choice)
+        if b'"index"' not in choice or b'"index":0' in choice:
+            self._deltas.append(delta)
+
+    async def room(self) -> None:
+        assert self._sink is not None
+        await self._sink.room()
+
+    def entry(self, payload: Ending, request: str) -> Entry | None:
+        """``None`` when nothing was said."""
+        message = self._message()
+        said = bool(message.get("content") or message.get("tool_calls"))
+        match payload:
+            case Finished(finish_reasons=reasons):
+                return Entry(message, time.time(), request, finish_reason=reasons[0] if reasons else "stop")
+            case Blocked(stage=stage, refusal=refusal):
+                blocked = {
+                    "role": "assistant",
+                    "content": refusal if stage == "input" or not said else message["content"],
+                }
+                return Entry(blocked, time.time(), request, "blocked", partial=stage != "input", withheld=True)
+            case Failed():
+                reason = "failed"
+            case Cancelled():
+                reason = "cancelled"
+        return Entry(message, time.time(), request, reason, partial=True) if said else None
+
+    def _message(self) -> dict[str, Any]:
+        choice = Choice()
+        choice.add({"content": self._released or None}, None)
+        for delta in self._deltas:
+            choice.add(_decode(delta), None)
+        message = choice.message()
+        return {
+            name: value for name, value in message.items() if value is not None and not name.startswith("reasoning")
+        }
