@@ -1,0 +1,38 @@
+# The worker: takes jobs, calls the model, runs the rails, publishes. It holds no web framework.
+#   docker build -f deploy/worker.Dockerfile -t railstream-worker .
+# A package index of your own: --secret id=pip_conf,src=<a pip.conf>; it stays out of the image.
+ARG PYTHON=3.13
+
+FROM python:${PYTHON}-slim AS build
+RUN python -m venv --without-pip /opt/railstream
+# The locked set first: this layer is rebuilt only when the lock changes.
+COPY deploy/worker.lock /build/
+RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/railstream install --require-hashes -r /build/worker.lock
+COPY pyproject.toml README.md LICENSE /build/
+COPY shared /build/shared
+COPY gateway /build/gateway
+COPY worker /build/worker
+RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/railstream install --no-deps /build \
+    && rm -r /opt/railstream/lib/python3*/site-packages/railstream_gateway
+
+FROM python:${PYTHON}-slim
+LABEL org.opencontainers.image.title="railstream-worker" \
+      org.opencontainers.image.description="Railstream's generating side: LLM calls, rails and the fenced publisher" \
+      org.opencontainers.image.licenses="Apache-2.0"
+RUN useradd --system --uid 10001 --user-group --no-create-home --shell /usr/sbin/nologin railstream
+COPY --from=build /opt/railstream /opt/railstream
+# The root file system may be read-only: nothing is written but to /tmp.
+ENV PATH=/opt/railstream/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    RAILSTREAM_HTTP_HOST=0.0.0.0 \
+    RAILSTREAM_HTTP_PORT=9100
+USER 10001:10001
+EXPOSE 9100
+# Alive, not ready: a worker whose Redis is away must not be restarted for it.
+HEALTHCHECK --interval=3s --timeout=3s --start-period=20s --retries=3 \
+    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:9100/livez', timeout=2)"]
+# The process is PID 1 and handles SIGTERM itself: no new job, finish or hand over, exit 0.
+ENTRYPOINT ["railstream", "worker"]
