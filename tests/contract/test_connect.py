@@ -1,0 +1,47 @@
+"""Clients of Redis: a cancellation is never lost, at whichever step of a command it comes."""
+
+from __future__ import annotations
+
+import asyncio
+
+from railstream.link import Link
+from redis.asyncio import Redis
+
+
+async def test_a_command_is_not_sent_once_its_task_was_cancelled_by_itself(redis: Redis) -> None:
+    async def cancelled_already() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await redis.eval("return 1", 0)
+
+    await redis.ping()
+    for _ in range(50):
+        task = asyncio.create_task(cancelled_already())
+        await asyncio.wait((task,))
+        assert task.cancelled()
+
+
+async def test_a_cancelled_command_never_returns_as_if_nothing_had_been(redis: Redis) -> None:
+    for turns in range(400):
+        task = asyncio.create_task(redis.eval("return 1", 0))
+        for _ in range(turns % 8):
+            await asyncio.sleep(0)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait((task,))
+            assert task.cancelled(), f"cancelled after {turns % 8} turns of the loop, and it went on"
+    assert await redis.eval("return 2", 0) == 2
+
+
+async def test_a_link_that_is_being_opened_is_left_when_its_task_is_cancelled(redis_url: str) -> None:
+    for turns in range(200):
+        task = asyncio.create_task(Link.open(redis_url, 3, "test"))
+        for _ in range(turns % 25):
+            await asyncio.sleep(0)
+        if task.done():
+            await (await task).close()
+            continue
+        task.cancel()
+        await asyncio.wait((task,))
+        assert task.cancelled(), f"cancelled after {turns % 25} turns of the loop, and it went on"

@@ -1,0 +1,194 @@
+"""The fenced stream over a real Redis: ids fence, retries do not double, and a lost tail is written again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from harness.redis_server import RedisServer
+from harness.waiting import until
+from railstream import events, keys
+from railstream.connect import connect
+from railstream.events import Finished
+from railstream.ids import new_request_id
+from railstream.job import Job
+from railstream_worker.fenced_stream import FencedStream
+from railstream_worker.publisher import Publisher
+from railstream_worker.reservation import Reservation, read_released, reserve
+from railstream_worker.scripts import END
+from redis.asyncio import Redis
+
+Entry = tuple[str, bytes, bytes]
+
+
+def a_job() -> Job:
+    return Job(id=new_request_id(), model="m", created=1.0, configs=("c",), messages=[])
+
+
+@asynccontextmanager
+async def publishing(url: str, timeout: float = 3) -> AsyncIterator[Publisher]:
+    publisher = Publisher(url, timeout=timeout, flush_interval=0.002, name="test")
+    running = asyncio.create_task(publisher.run())
+    await publisher.connected.wait()
+    try:
+        yield publisher
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.fixture
+async def publisher(redis_url: str) -> AsyncGenerator[Publisher, None]:
+    async with publishing(redis_url) as one:
+        yield one
+
+
+async def begin(redis: Redis, publisher: Publisher, job: Job, worker: str = "w1") -> FencedStream:
+    reservation = await reserve(redis, job, b"1-1", worker=worker, reason="lease_expired")
+    return opened(publisher, job, reservation)
+
+
+def opened(publisher: Publisher, job: Job, reservation: Reservation) -> FencedStream:
+    stream = FencedStream(job.id, reservation.attempt, publisher, opening=reservation.opening)
+    publisher.open(stream)
+    return stream
+
+
+async def stored(stream: FencedStream, seq: int) -> None:
+    await until(lambda: stream.stored >= seq, interval=0.001, what=f"append {seq} is confirmed")
+
+
+async def end(stream: FencedStream) -> bool:
+    name, data = events.encode(Finished(finish_reasons=("stop",)))
+    request = keys.request(stream.request_id).encode()
+    return await stream.script(END, (stream.key, request), name, data, b"2.0", b"60")
+
+
+async def entries(redis: Redis, job: Job) -> list[Entry]:
+    found: list[Any] = await redis.xrange(keys.events(job.id)) or []
+    return [(entry.decode(), fields[b"event"], fields[b"data"]) for entry, fields in found]
+
+
+async def test_an_attempt_writes_its_events_in_order_under_its_own_ids(redis: Redis, publisher: Publisher) -> None:
+    job = a_job()
+    stream = await begin(redis, publisher, job)
+    for number in range(50):
+        stream.chunk(b'{"content":"%d"}' % number)
+    assert await end(stream)
+    stored = await entries(redis, job)
+    assert [entry for entry, _, _ in stored] == [f"1-{seq}" for seq in range(52)]
+    assert stored[0][1] == b"started"
+    assert [data for _, name, data in stored if name == b"chunk"] == [b'{"content":"%d"}' % n for n in range(50)]
+    assert await redis.hget(keys.request(job.id), "status") == b"finished"
+    assert 0 < await redis.ttl(keys.events(job.id)) <= 60
+    assert 0 < await redis.ttl(keys.request(job.id)) <= 60
+
+
+async def test_every_append_is_also_published_live(redis: Redis, publisher: Publisher) -> None:
+    job = a_job()
+    live = redis.pubsub()
+    await live.subscribe(keys.live(job.id))
+    assert await live.get_message(timeout=5) is not None
+    stream = await begin(redis, publisher, job)
+    stream.chunk(b'{"content":"a"}')
+    stream.chunk(b'{"content":"b"}', b'{"index":1}')
+    assert await end(stream)
+    heard = [(await live.get_message(timeout=5) or {})["data"] for _ in range(4)]
+    assert heard[0].startswith(b"1-0 started 0\n")
+    assert heard[1:3] == [b'1-1 chunk 0\n{"content":"a"}', b'1-2 chunk 11\n{"index":1}{"content":"b"}']
+    assert heard[3].startswith(b"1-3 finished 0\n")
+    await live.aclose()
+
+
+async def test_a_superseded_attempt_writes_nothing_more(redis: Redis, publisher: Publisher) -> None:
+    job = a_job()
+    old = await begin(redis, publisher, job)
+    old.chunk(b'{"content":"before"}')
+    await stored(old, 1)
+    new = await begin(redis, publisher, job, "w2")
+    assert new.attempt == 2
+    old.chunk(b'{"content":"too late"}')
+    assert await end(old) is False
+    assert old.fenced
+    assert await end(new)
+    assert [entry for entry, _, _ in await entries(redis, job)] == ["1-0", "1-1", "2-0", "2-1"]
+
+
+async def test_a_stream_that_has_ended_is_not_begun_again(redis: Redis, publisher: Publisher) -> None:
+    job = a_job()
+    assert await end(await begin(redis, publisher, job))
+    again = await reserve(redis, job, b"1-1", worker="w2", reason="lease_expired")
+    assert again.attempt == 0
+
+
+async def test_a_second_entry_of_the_same_request_is_not_run(redis: Redis, publisher: Publisher) -> None:
+    job = a_job()
+    await begin(redis, publisher, job)
+    second = await reserve(redis, job, b"2-1", worker="w2", reason="lease_expired")
+    assert second.attempt == 0
+
+
+async def test_a_cancel_before_the_first_attempt_ends_the_stream(redis: Redis) -> None:
+    job = a_job()
+    await redis.xadd(keys.events(job.id), {"event": "cancelled", "data": "{}"}, id="0-1")
+    assert (await reserve(redis, job, b"1-1", worker="w1", reason="")).attempt == 0
+
+
+async def test_a_takeover_reads_all_that_was_released(redis: Redis, publisher: Publisher) -> None:
+    job = a_job()
+    stream = await begin(redis, publisher, job)
+    for text in ("Zwölf ", "Boxkämpfer"):
+        stream.chunk(f'{{"content":"{text}"}}'.encode())
+    await stored(stream, 2)
+    reservation = await reserve(redis, job, b"1-1", worker="w2", reason="lease_expired")
+    released = await read_released(redis, job)
+    assert (reservation.attempt, str(reservation.after)) == (2, "1-2")
+    assert (released.text, released.chunks, released.only_text) == ("Zwölf Boxkämpfer", 2, True)
+
+
+async def test_a_connection_that_is_cut_loses_and_doubles_nothing(redis: Redis, publisher: Publisher) -> None:
+    job = a_job()
+    stream = await begin(redis, publisher, job)
+    for number in range(300):
+        stream.chunk(b'{"content":"%d"}' % number)
+        if number % 50 == 25:
+            await asyncio.sleep(0)
+            await redis.client_kill_filter(_type="normal", skipme=True)
+        await publisher.room(stream)
+    assert await end(stream)
+    assert [entry for entry, _, _ in await entries(redis, job)] == [f"1-{seq}" for seq in range(302)]
+
+
+async def test_a_redis_that_lost_its_tail_is_given_it_again(start_redis: Callable[..., RedisServer]) -> None:
+    server = start_redis(aof="always")
+    client = connect(server.url, 3, name="test")
+    async with publishing(server.url) as publisher:
+        job = a_job()
+        stream = await begin(client, publisher, job)
+        for number in range(40):
+            stream.chunk(b'{"content":"%d"}' % number)
+        await stored(stream, 40)
+        server.kill()
+        server.cut_aof(2000)
+        server.start()
+        stream.chunk(b'{"content":"after"}')
+        await publisher.connected.wait()
+        assert await end(stream)
+        found = await entries(client, job)
+    assert [entry for entry, _, _ in found] == [f"1-{seq}" for seq in range(43)]
+    assert [data for _, name, data in found if name == b"chunk"][:40] == [b'{"content":"%d"}' % n for n in range(40)]
+    await client.aclose()
+
+
+async def test_an_emptied_redis_is_given_the_whole_stream_again(redis: Redis, publisher: Publisher) -> None:
+    job = a_job()
+    stream = await begin(redis, publisher, job)
+    stream.chunk(b'{"content":"a"}')
+    await stored(stream, 1)
+    await redis.flushall()
+    stream.chunk(b'{"content":"b"}')
+    assert await end(stream)
+    assert [entry for entry, _, _ in await entries(redis, job)] == ["1-0", "1-1", "1-2", "1-3"]

@@ -1,0 +1,151 @@
+"""Bodies, checked."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from railstream.errors import AuthenticationError, BadCursorError, InvalidRequestError, PermissionDeniedError
+from railstream.ids import START, EventId
+from railstream_gateway.auth import ApiKeys
+from railstream_gateway.chat_body import PASSED
+from railstream_gateway.cursor import parse_cursor
+from railstream_gateway.requests import read_chat, read_checks
+
+HI = {"messages": [{"role": "user", "content": "hi"}]}
+
+
+def read(**given: Any) -> Any:
+    return read_chat(json.dumps(HI | given).encode())
+
+
+def test_nulls_are_absent() -> None:
+    request = read(temperature=None, stream=None, guardrails=None, tools=None)
+    assert (request.params, request.stream, request.config_ids) == ({}, False, ())
+
+
+def test_the_older_fields_and_the_nested_ones_mean_the_same() -> None:
+    fields = {"config_ids": ["a", "b"], "thread_id": "t" * 16, "context": {"x": 1}, "options": {"rails": ["input"]}}
+    first, second = read(**fields), read(guardrails=fields)
+    for name in ("config_ids", "thread_id", "context", "options"):
+        assert getattr(first, name) == getattr(second, name)
+
+
+def test_the_fingerprint_is_of_the_meaning_and_not_of_the_spelling() -> None:
+    body = {"model": "m", **HI}
+    spaced = json.dumps(dict(reversed(body.items())), indent=3).encode()
+    assert read_chat(json.dumps(body).encode()).fingerprint == read_chat(spaced).fingerprint
+    assert read(seed=1).fingerprint != read(seed=2).fingerprint
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "system", "content": "a"},
+        {"role": "developer", "content": [{"type": "text", "text": "a"}]},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:x"}}]},
+        {"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "x", "format": "wav"}}]},
+        {"role": "user", "content": [{"type": "file", "file": {"file_id": "x"}}]},
+        {"role": "assistant", "content": None, "tool_calls": [
+            {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+        {"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]},
+        {"role": "tool", "tool_call_id": "c", "content": "a"},
+    ],
+)  # fmt: skip
+def test_every_role_and_part_passes_as_it_was_sent(message: dict[str, Any]) -> None:
+    assert read(messages=[message]).messages == [message]
+
+
+@pytest.mark.parametrize(
+    ("given", "param"),
+    [
+        ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "messages[0].content[0].type"),
+        ({"messages": [{"role": "tool", "content": "a"}]}, "messages[0].tool_call_id"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content[0].text"),
+        ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
+        ({"guardrails": {"thread_id": "short"}}, "guardrails.thread_id"),
+        ({"stop": [1]}, "stop[0]"),
+        ({"thread_id": "t" * 16, "guardrails": {"thread_id": "u" * 16}}, "thread_id"),
+    ],
+)
+def test_an_error_names_the_place(given: dict[str, Any], param: str) -> None:
+    with pytest.raises(InvalidRequestError) as raised:
+        read(**given)
+    assert raised.value.param == param
+
+
+def test_a_misspelt_option_is_told_its_nearest() -> None:
+    with pytest.raises(InvalidRequestError, match="did you mean 'max_tokens'"):
+        read(max_token=1)
+    with pytest.raises(InvalidRequestError, match="use tools"):
+        read(functions=[])
+
+
+def test_llm_params_join_the_options() -> None:
+    assert read(temperature=0, options={"llm_params": {"seed": 1}}).params == {"temperature": 0, "seed": 1}
+
+
+def test_checks_take_no_generation_options() -> None:
+    assert read_checks(json.dumps(HI).encode()).kind == "checks"
+    with pytest.raises(InvalidRequestError, match="stream"):
+        read_checks(json.dumps(HI | {"stream": True}).encode())
+
+
+def test_everything_that_passes_is_an_option_of_the_provider() -> None:
+    assert not PASSED & {"model", "messages", "stream", "stream_options", "config_id", "guardrails", "options"}
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.binary(max_size=60) | json_values.map(lambda value: json.dumps(value).encode()))
+def test_no_body_raises_anything_but_a_wrong_request(body: bytes) -> None:
+    with pytest.raises(InvalidRequestError):
+        read_chat(body)
+
+
+@given(st.sampled_from(sorted(PASSED | {"messages", "model", "guardrails", "stream", "context"})), json_values)
+def test_no_value_raises_anything_but_a_wrong_request(name: str, value: Any) -> None:
+    with contextlib.suppress(InvalidRequestError):
+        read(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("header", "query", "cursor"),
+    [(None, None, START), ("", None, START), ("1-5", None, EventId(1, 5)), (None, "2-0", EventId(2, 0)),
+     ("1-5", "1-5", EventId(1, 5))],
+)  # fmt: skip
+def test_a_cursor_is_read_from_either_place(header: str | None, query: str | None, cursor: EventId) -> None:
+    assert parse_cursor(header, query) == cursor
+
+
+@given(st.text(min_size=1))
+def test_no_cursor_raises_anything_but_a_bad_cursor(value: str) -> None:
+    with contextlib.suppress(BadCursorError):
+        parse_cursor(value, None)
+
+
+def test_two_cursors_that_differ_are_refused() -> None:
+    with pytest.raises(BadCursorError, match="differ"):
+        parse_cursor("1-5", "1-6")
+
+
+def test_a_key_becomes_a_tenant_and_no_key_nobody() -> None:
+    keys = ApiKeys(("one", "two"))
+    assert keys.tenant("Bearer one") == keys.tenant("bearer  one") != keys.tenant("Bearer two")
+    assert "one" not in keys.tenant("Bearer one")
+    for header in (None, "", "Basic one", "one"):
+        with pytest.raises(AuthenticationError):
+            keys.tenant(header)
+    for header in ("Bearer three", "Bearer ", "Bearer \xff"):
+        with pytest.raises(PermissionDeniedError):
+            keys.tenant(header)
+    assert ApiKeys(()).tenant(None) == ""

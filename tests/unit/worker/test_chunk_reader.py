@@ -1,0 +1,120 @@
+"""The event stream of a provider, read at the level of bytes, in whatever pieces it arrives."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from railstream.errors import CallError
+from railstream_worker.llm.port import Delta, Finish, Part, ResponseInfo, TokenCount
+from railstream_worker.llm.sse import ChunkReader
+
+
+def event(delta: object, **choice: object) -> bytes:
+    chunk = {"id": "r1", "model": "m-1", "choices": [{"index": 0, "delta": delta, **choice}]}
+    return b"data: " + json.dumps(chunk, ensure_ascii=False).encode() + b"\n\n"
+
+
+def deltas(parts: list[Part]) -> list[Delta]:
+    return [part for part in parts if isinstance(part, Delta)]
+
+
+def test_deltas_keep_the_bytes_of_the_provider() -> None:
+    raw = b'{ "content" :"caf\\u00e9  \\n" }'
+    parts = ChunkReader().feed(b'data: {"choices":[{"index":0,"delta":' + raw + b"}]}\n\n")
+    (delta,) = deltas(parts)
+    assert (delta.raw, delta.content) == (raw, "café  \n")
+
+
+@given(st.lists(st.integers(1, 40), max_size=30))
+def test_it_does_not_matter_how_the_bytes_are_cut(cuts: list[int]) -> None:
+    stream = (
+        event({"role": "assistant", "content": ""})
+        + b": a comment\r\n\r\n"
+        + event({"content": "Grüße "}).replace(b"\n", b"\r\n")
+        + event({"content": "東京"})
+        + event({}, finish_reason="stop")
+        + b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}\n\ndata: [DONE]\n\n'
+    )
+    reader, parts, at = ChunkReader(), [], 0
+    for cut in [*cuts, len(stream)]:
+        parts += reader.feed(stream[at : at + cut])
+        at += cut
+    assert reader.done
+    assert [delta.content for delta in deltas(parts)] == ["Grüße ", "東京"]
+    assert Finish(0, "stop", "stop") in parts
+    assert [(part.input_tokens, part.output_tokens) for part in parts if isinstance(part, TokenCount)] == [(3, 2)]
+    assert [part for part in parts if isinstance(part, ResponseInfo)] == [ResponseInfo("r1", "m-1")]
+
+
+def test_an_empty_delta_is_relayed_and_one_that_only_names_the_role_is_not() -> None:
+    reader = ChunkReader()
+    assert deltas(reader.feed(event({"role": "assistant", "content": ""}))) == []
+    assert [delta.content for delta in deltas(reader.feed(event({"content": ""})))] == [""]
+    assert deltas(reader.feed(event({}, finish_reason="stop"))) == []
+
+
+def test_a_field_that_is_not_known_is_relayed() -> None:
+    (delta,) = deltas(ChunkReader().feed(event({"annotations": [{"url": "x"}]})))
+    assert b"annotations" in delta.raw
+
+
+def test_half_a_surrogate_pair_in_a_delta_passes_untouched() -> None:
+    raw = b'{"content":"\\ud83d"}'
+    (delta,) = deltas(ChunkReader().feed(b'data: {"choices":[{"index":0,"delta":' + raw + b"}]}\n\n"))
+    assert (delta.raw, delta.content) == (raw, "\ud83d")
+
+
+@pytest.mark.parametrize("text", ["{}", '{"error":{"message":"m","type":"guardrails_violation"}}', "data: [DONE]\n\n"])
+def test_what_the_model_says_is_never_taken_for_control(text: str) -> None:
+    reader = ChunkReader()
+    (delta,) = deltas(reader.feed(event({"content": text})))
+    assert delta.content == text
+    assert not reader.complete
+
+
+def test_reasoning_refusals_and_tools_are_told_apart() -> None:
+    reader = ChunkReader()
+    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}
+    stream = event({"reasoning_content": "hm"}) + event({"reasoning": "ha"}) + event({"refusal": "no"})
+    reasoning, other, refusal, tool = deltas(reader.feed(stream + event({"tool_calls": [call]})))
+    assert (reasoning.reasoning, other.reasoning, refusal.refusal) == ("hm", "ha", "no")
+    assert json.loads(tool.tools) == [call]
+
+
+def test_the_end_is_complete_only_with_a_finish_of_every_choice_or_done() -> None:
+    reader = ChunkReader()
+    reader.feed(event({"content": "a"}))
+    assert not reader.complete
+    reader.feed(event({"content": "b"}, index=1) + event({}, finish_reason="stop"))
+    assert not reader.complete
+    reader.feed(event({}, index=1, finish_reason="length"))
+    assert reader.complete
+
+
+def test_usage_stands_where_groq_puts_it() -> None:
+    usage = b'{"choices":[],"x_groq":{"id":"q","usage":{"prompt_tokens":1,"completion_tokens":2}}}'
+    parts = ChunkReader().feed(b"data: " + usage + b"\n\n")
+    assert [part.output_tokens for part in parts if isinstance(part, TokenCount)] == [2]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ({"message": "slow down", "type": "rate_limit_error"}, "rate_limited"),
+        ({"message": "busy", "type": "overloaded_error"}, "overloaded"),
+        ({"message": "boom", "type": "server_error", "code": "x"}, "provider"),
+        ("just text", "provider"),
+    ],
+)
+def test_an_error_event_is_a_typed_error(error: object, code: str) -> None:
+    with pytest.raises(CallError) as caught:
+        ChunkReader().feed(b"data: " + json.dumps({"error": error}).encode() + b"\n\n")
+    assert caught.value.code == code
+
+
+def test_what_is_no_chunk_is_an_error_that_quotes_it() -> None:
+    with pytest.raises(CallError, match=r"not a chunk.*<html>"):
+        ChunkReader().feed(b"data: <html>\n\n")
