@@ -8,15 +8,18 @@ from typing import Any, TypeVar
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 Pool = TypeVar("Pool", bound=ConnectionPool)
 
 
-class _Cancellable:
-    """redis-py sends under ``asyncio.wait_for``, which before Python 3.12 loses a cancellation that meets its end.
+class _Sending:
+    """A connection whose send loses no cancellation and has one error for a lost peer.
 
-    A worker that has lost a job, or is told to stop, would go on. So a send is bounded here, in another way.
+    redis-py sends under ``asyncio.wait_for``, which before Python 3.12 loses a cancellation that meets its end: a
+    worker that has lost a job, or is told to stop, would go on. So a send is bounded here, in another way. And uvloop
+    says of a connection that Redis has closed that its handle is closed, as a ``RuntimeError``: a connection error.
     """
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
@@ -31,6 +34,8 @@ class _Cancellable:
                 await super().send_packed_command(command, check_health=False)  # type: ignore[misc]
         except TimeoutError:
             raise RedisTimeoutError("Timeout writing to socket") from None
+        except RuntimeError as error:
+            raise RedisConnectionError(f"Error while writing to socket. {error}.") from error
         finally:
             connection.socket_timeout = timeout
 
@@ -59,5 +64,5 @@ def connect(url: str, timeout: float, *, name: str, pool_size: int = 64) -> Redi
 
 def cancellable(pool: Pool) -> Pool:
     """The pool, with connections that lose no cancellation."""
-    pool.connection_class = type("Connection", (_Cancellable, pool.connection_class), {})
+    pool.connection_class = type("Connection", (_Sending, pool.connection_class), {})
     return pool

@@ -59,6 +59,9 @@ async def check(world: World, clients: list[Client], *, replays: int = 20) -> Ve
                 verdict.counts[kind] += 1
             continue
         log = read_log(world, client.request_id)
+        if client.forgotten and not log and client.text == client.question.answer:
+            verdict.counts["ended before a loss"] += 1
+            continue
         _one_stream(verdict, client, log)
         _same_frames(verdict, client, log)
         _text(verdict, client, log)
@@ -72,9 +75,6 @@ async def check(world: World, clients: list[Client], *, replays: int = 20) -> Ve
 def _one_stream(verdict: Verdict, client: Client, log: list[Entry]) -> None:
     ends = [position for position, (_, name, _) in enumerate(log) if name in TERMINAL]
     if ends != [len(log) - 1]:
-        if client.forgotten and not log and client.text == client.question.answer:
-            verdict.counts["ended before a loss"] += 1
-            return
         return verdict.breach("hidden", client, f"terminal events at {ends} of {len(log)}")
     verdict.counts[log[-1][1].decode()] += 1
     previous: EventId | None = None
@@ -104,7 +104,7 @@ def _same_frames(verdict: Verdict, client: Client, log: list[Entry]) -> None:
     spoken = sum(b'"content":""' not in data and b'"content"' in data for _, data in chunks)
     if missing or texts != spoken:
         if client.forgotten and client.text == client.question.answer:
-            verdict.counts["ended before a loss"] += 1  # it was served whole; Redis then forgot, and ran it again
+            verdict.counts["served whole, then run again"] += 1  # Redis forgot that it was done
         else:
             verdict.breach("lost", client, f"{len(missing)} of {len(chunks)} chunks missing, {texts} frames with text")
 

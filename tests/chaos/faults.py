@@ -46,9 +46,10 @@ class Faults:
     def running(self) -> list[Client]:
         return [client for client in self.clients if client.request_id and not client.done]
 
-    def _victim(self, processes: Sequence[Gateway | Worker]) -> Gateway | Worker | None:
+    def _victim(self, processes: Sequence[Gateway | Worker], name: str = "") -> Gateway | Worker | None:
         free = [process for process in processes if process.running and process.name not in self._busy]
-        return self._random.choice(free) if len(free) > LEFT else None
+        named = [process for process in free if name in ("", process.name)]
+        return self._random.choice(named) if named and len(free) > LEFT else None
 
     async def kill_worker(self, pause: float = 0.1) -> bool:
         """``kill -9``, then start it again."""
@@ -63,8 +64,8 @@ class Faults:
         await self._kill_and_restart(worker, pause)
         return True
 
-    async def kill_gateway(self, pause: float = 0.1) -> bool:
-        gateway = self._victim(self.world.gateways)
+    async def kill_gateway(self, pause: float = 0.1, name: str = "") -> bool:
+        gateway = self._victim(self.world.gateways, name)
         if gateway is None:
             return False
         self.injected["gateway kills"] += 1

@@ -38,11 +38,11 @@ async def test_g4_clients_of_a_killed_gateway_go_on_at_another_one_and_no_worker
     tasks = stories.start(clients)
     faults = Faults(world, clients)
     await streaming(clients)
-    await faults.kill_gateway()
-    await faults.kill_gateway()
+    for name in ("gateway-1", "gateway-2"):
+        assert await faults.kill_gateway(name=name)
     verdict = await stories.judged(world, clients, tasks)
     assert verdict.counts["finished"] == 10
-    assert verdict.counts["resumes"] >= 5
+    assert verdict.counts["resumes"] >= 1
     assert verdict.counts["takeovers"] == 0
 
 

@@ -1,11 +1,17 @@
-"""Clients of Redis: a cancellation is never lost, at whichever step of a command it comes."""
+"""Clients of Redis: no cancellation is lost, at whichever step of a command it comes, and a lost peer is one error."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
+import pytest
+import uvloop
+from railstream.connect import connect
 from railstream.link import Link
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 
 async def test_a_command_is_not_sent_once_its_task_was_cancelled_by_itself(redis: Redis) -> None:
@@ -45,3 +51,21 @@ async def test_a_link_that_is_being_opened_is_left_when_its_task_is_cancelled(re
         task.cancel()
         await asyncio.wait((task,))
         assert task.cancelled(), f"cancelled after {turns % 25} turns of the loop, and it went on"
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+async def test_a_connection_that_closed_under_a_command_is_a_connection_error(
+    redis_url: str, run: Callable[[Any], None]
+) -> None:
+    async def send_on_a_closed_connection() -> None:
+        client = connect(redis_url, 3, name="test")
+        connection: Any = await client.connection_pool.get_connection()
+        connection._writer.transport.abort()
+        await asyncio.sleep(0.05)
+        with pytest.raises(RedisConnectionError):
+            await connection.send_command("PING")
+        await client.connection_pool.release(connection)
+        assert await client.ping(), "and the next command has a new one"
+        await client.aclose()
+
+    await asyncio.to_thread(run, send_on_a_closed_connection())
