@@ -31,11 +31,17 @@ class Call(NamedTuple):
     def sends_usage(self) -> bool:
         if self.script.usage == "auto":
             options = self.body.get("stream_options") or {}
-            return not self.entry.stream or bool(options.get("include_usage"))
+            return self.wire.tells_usage or not self.entry.stream or bool(options.get("include_usage"))
         return self.script.usage != "never"
 
     def usage(self, written: int) -> dict[str, Any]:
         return self.answer.usage(self.script, written)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every response to it has."""
+        name = self.wire.request_id_header
+        return {name: self.entry.id} if name else {}
 
     @property
     def breaks_before_headers(self) -> bool:

@@ -22,6 +22,7 @@ ROLE = b'{"role":"assistant","content":""}'
 
 class ChatWire:
     request_id_header = "x-request-id"
+    tells_usage = False
 
     def authorised(self, headers: Mapping[str, str], key: str) -> bool:
         return headers.get("authorization") == f"Bearer {key}" or headers.get("api-key") == key
@@ -44,8 +45,17 @@ class ChatWire:
     def frames(self, call: Call) -> Frames:
         return Frames(call)
 
-    def error(self, message: str, status: int, code: str | None = None) -> dict[str, Any]:
-        return error(message, status, code)
+    def whole(self, call: Call, usage: Mapping[str, Any] | None) -> dict[str, Any]:
+        return completion(call.id, call.entry.model, call.answer, call.script, usage)
+
+    def wrong_key(self) -> tuple[int, Any]:
+        return 401, error("Incorrect API key provided", 401, "invalid_api_key")
+
+    def error(self, message: str, status: int) -> Any:
+        return error(message, status)
+
+    def refusal(self, message: str, status: int, retry_after: float | None) -> tuple[Any, dict[str, str]]:
+        return self.error(message, status), retry_header(retry_after)
 
 
 class Frames:
@@ -113,3 +123,7 @@ def error(message: str, status: int, code: str | None = None) -> dict[str, Any]:
     """OpenAI's error object."""
     kind = "invalid_request_error" if 400 <= status < 500 and status != 429 else "server_error"
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+def retry_header(seconds: float | None) -> dict[str, str]:
+    return {} if seconds is None else {"retry-after": f"{seconds:g}"}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from railstream.testing.answer import Delta
+from railstream.testing.frames import retry_header
 
 if TYPE_CHECKING:
     from railstream.testing.call import Call
@@ -31,6 +32,7 @@ REFUSING_VERSION: Final = "2026-10-21"
 
 class MessagesWire:
     request_id_header = "request-id"
+    tells_usage = True
 
     def authorised(self, headers: Mapping[str, str], key: str) -> bool:
         return headers.get("x-api-key") == key or headers.get("authorization") == f"Bearer {key}"
@@ -46,9 +48,18 @@ class MessagesWire:
     def frames(self, call: Call) -> MessageFrames:
         return MessageFrames(call)
 
-    def error(self, message: str, status: int, code: str | None = None) -> dict[str, Any]:
+    def whole(self, call: Call, usage: Mapping[str, Any] | None) -> dict[str, Any]:
+        raise NotImplementedError("`_check` refuses what does not stream")
+
+    def wrong_key(self) -> tuple[int, Any]:
+        return 401, self.error("invalid x-api-key", 401)
+
+    def error(self, message: str, status: int) -> Any:
         kind = KINDS.get(status, "api_error" if status >= 500 or status < 400 else "invalid_request_error")
         return {"type": "error", "error": {"type": kind, "message": message}}
+
+    def refusal(self, message: str, status: int, retry_after: float | None) -> tuple[Any, dict[str, str]]:
+        return self.error(message, status), retry_header(retry_after)
 
 
 def _check(body: Mapping[str, Any], headers: Mapping[str, str]) -> None:

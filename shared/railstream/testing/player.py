@@ -46,7 +46,7 @@ class Player:
     async def play(self) -> None:
         """Returns when the last byte is written, or raises ``CancelledError`` when the client has left."""
         self._response.on_close, self._response.on_drain = self._left, self._resume
-        self._response.start(200, HEADERS | {self._call.wire.request_id_header: self._entry.id})
+        self._response.start(200, HEADERS | self._call.headers)
         self._entry.status = 200
         self._first = self._loop.time() + self._script.delay_first
         self._tick()

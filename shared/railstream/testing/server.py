@@ -1,10 +1,12 @@
-"""The upstream: an OpenAI- and Anthropic-compatible server for tests, demos and benchmarks, that says what it is.
+"""The upstream: a server that speaks as OpenAI, Anthropic and Google do, for tests, demos and benchmarks.
 
-It generates nothing: a script says what is answered, how fast, and what goes wrong. Routes, with or without ``/v1``:
+It generates nothing: a script says what is answered, how fast, and what goes wrong. Routes, with or without ``/v1``
+or ``/v1beta``; those of a Gemini model are ``/models/<name>:generateContent`` and ``:streamGenerateContent?alt=sse``:
 
 ===========================  ============================================================================
-``POST /chat/completions``   stream and non-stream
+``POST /chat/completions``   stream and non-stream; below ``/openai`` as Google's compatible endpoint does it
 ``POST /messages``           Anthropic's Messages, streams only
+``POST /models/…``           Google's own, stream and non-stream
 ``GET /models``              the models that have a script of their own, and ``testing``
 ``GET /ledger``              calls, filtered by ``model``, ``id``, ``request`` and ``outcome``, and totals
 ``GET /ledger/wait``         the same, once ``open``, ``calls``, ``ended``, ``tokens`` hold, or 408 after ``timeout``
@@ -17,6 +19,7 @@ It generates nothing: a script says what is answered, how fast, and what goes wr
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Mapping
 from types import TracebackType
@@ -27,17 +30,17 @@ import msgspec
 from railstream.testing import frames
 from railstream.testing.answer import compose
 from railstream.testing.call import Call
-from railstream.testing.frames import ChatWire
 from railstream.testing.http import Connection, Request, Response
 from railstream.testing.ledger import Ledger
-from railstream.testing.messages import MessagesWire
 from railstream.testing.player import PAUSE, Player, split_point
 from railstream.testing.script import Script, choose
 from railstream.testing.wire import Wire
+from railstream.testing.wires import wire_of
 
 ABOUT = "This is Railstream's testing upstream: it answers from a script. No model is behind it."
 FILTERS = ("model", "id", "request", "outcome")
 COUNTS = ("open", "calls", "ended", "tokens")
+VERSION = re.compile(r"^/v1(beta|alpha)?(?=/|$)")
 
 
 class Upstream:
@@ -68,6 +71,11 @@ class Upstream:
     def url(self) -> str:
         """What a client takes as its ``base_url``."""
         return f"http://{self.host}:{self.port}/v1"
+
+    @property
+    def google_url(self) -> str:
+        """The same for a client of Google's; below it, ``/openai`` is the compatible endpoint."""
+        return f"http://{self.host}:{self.port}/v1beta"
 
     async def __aenter__(self) -> Upstream:
         loop = asyncio.get_running_loop()
@@ -117,12 +125,10 @@ class Upstream:
             response.json(400, frames.error(str(error), 400))
 
     async def _route(self, request: Request, response: Response) -> None:
-        path = request.path.removeprefix("/v1").rstrip("/") or "/"
+        path = VERSION.sub("", request.path).rstrip("/") or "/"
+        if request.method == "POST" and (wire := wire_of(path)) is not None:
+            return await self._complete(request, response, wire)
         match request.method, path:
-            case "POST", "/chat/completions":
-                await self._complete(request, response, ChatWire())
-            case "POST", "/messages":
-                await self._complete(request, response, MessagesWire())
             case "GET", "/models":
                 names = ["testing", *self.models]
                 data = [{"id": name, "object": "model", "created": 0, "owned_by": "railstream"} for name in names]
@@ -164,12 +170,12 @@ class Upstream:
 
     async def _complete(self, request: Request, response: Response, wire: Wire) -> None:
         if self._api_key is not None and not wire.authorised(request.headers, self._api_key):
-            response.json(401, wire.error("Incorrect API key provided", 401, "invalid_api_key"))
+            response.json(*wire.wrong_key())
             return
         try:
             body = wire.decode(request)
         except ValueError as error:
-            response.json(400, wire.error(str(error), 400))
+            response.json(400, wire.refusal(str(error), 400, None)[0])
             return
         script = choose(self.models.get(body["model"], self.script), body, request.headers)
         request_id = request.headers.get("x-request-id", "")
@@ -193,9 +199,10 @@ class Upstream:
         script, entry = call.script, call.entry
         if call.fault == "error_before":
             entry.status = script.status
-            after = {} if script.retry_after is None else {"retry-after": f"{script.retry_after:g}"}
-            said = call.wire.error("the testing upstream refuses, as told", script.status)
-            response.json(script.status, said, after | {call.wire.request_id_header: entry.id})
+            said, headers = call.wire.refusal(
+                "the testing upstream refuses, as told", script.status, script.retry_after
+            )
+            response.json(script.status, said, headers | call.headers)
             self.ledger.close(entry, "fault")
             return
         if call.fault == "slow_headers":
@@ -222,12 +229,12 @@ class Upstream:
             await self._break(response, call)
             return
         usage = call.usage(deltas) if call.sends_usage else None
-        body = msgspec.json.encode(frames.completion(call.id, entry.model, call.answer, script, usage))
+        body = msgspec.json.encode(call.wire.whole(call, usage))
         if fault == "error_during":
-            body = msgspec.json.encode(frames.error("the testing upstream fails, as told", script.status))
+            body = msgspec.json.encode(call.wire.error("the testing upstream fails, as told", script.status))
         sent = body[: len(body) // 2] if fault in ("early_end", "bad_json") else body
         entry.status = 200
-        headers = {"content-type": "application/json", "x-request-id": entry.id}
+        headers = {"content-type": "application/json"} | call.headers
         response.start(200, headers, len(body) if fault == "early_end" else len(sent))
         if fault == "split_utf8":
             cut = split_point(sent)

@@ -31,6 +31,9 @@ class Frames(Protocol):
 
 class Wire(Protocol):
     request_id_header: str
+    """The header that a response has the request's id in; empty: none has it."""
+    tells_usage: bool
+    """Usage comes without being asked for."""
 
     def authorised(self, headers: Mapping[str, str], key: str) -> bool: ...
 
@@ -40,4 +43,18 @@ class Wire(Protocol):
 
     def frames(self, call: Call) -> Frames: ...
 
-    def error(self, message: str, status: int, code: str | None = None) -> dict[str, Any]: ...
+    def whole(self, call: Call, usage: Mapping[str, Any] | None) -> dict[str, Any]:
+        """A whole answer, for a request that does not stream."""
+        ...
+
+    def wrong_key(self) -> tuple[int, Any]:
+        """Status and body for a request whose key is another one."""
+        ...
+
+    def error(self, message: str, status: int) -> Any:
+        """What an error's response or event holds."""
+        ...
+
+    def refusal(self, message: str, status: int, retry_after: float | None) -> tuple[Any, dict[str, str]]:
+        """Body and headers of an error before the answer."""
+        ...
