@@ -12,18 +12,21 @@ from pathlib import Path
 
 from bench.budget import COSTS
 from bench.cases import CASES
+from bench.containers import UpstreamContainer, compose
 from bench.measuring import LoadFailed
 from bench.peers import CACHE, side_by_side
 from bench.plot import draw
 from bench.report import machine, save, show
 from bench.results import Findings
-from bench.settings import Bench, Settings
+from bench.settings import Bench, Case, Settings
 from bench.systems import CONFIGS, running_upstream
 
 DEFAULT = ("load", "first", "rails", "judge", "memory", "head_of_line", "jobs")
 """All but the sweep, which takes as long as they do together."""
 PEERS = "peers"
 """In the place of a case: nothing but the side-by-side table."""
+COMPOSE = "compose"
+"""In the place of all cases: the load on the containers of ``docker compose --profile upstream``, which run already."""
 PLOT = Path(__file__).parent / "scaling.svg"
 
 
@@ -56,21 +59,23 @@ async def _run(options: argparse.Namespace, findings: Findings, directory: Path)
         repeat=options.repeat,
         smoke=options.smoke,
     )
+    if options.compose:
+        return await _case(Bench(settings, await UpstreamContainer.find(), directory, findings), COMPOSE, compose)
     failed = False
     async with running_upstream(directory / "upstream") as upstream:
         bench = Bench(settings, upstream, directory, findings)
         for name in options.cases:
-            failed |= await _case(bench, name)
+            failed |= await _case(bench, name, CASES[name])
         if options.peers:
             await side_by_side(bench, Path(options.dir))
     return failed
 
 
-async def _case(bench: Bench, name: str) -> bool:
+async def _case(bench: Bench, name: str, case: Case) -> bool:
     began = time.monotonic()
     print(f"{name} …", flush=True)
     try:
-        await CASES[name](bench)
+        await case(bench)
     except (LoadFailed, TimeoutError, RuntimeError) as error:
         print(f"{name} failed: {error}", file=sys.stderr)
         bench.findings.details[name] = {"failed": str(error)}
@@ -82,7 +87,8 @@ async def _case(bench: Bench, name: str) -> bool:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     default = Settings()
     parser = argparse.ArgumentParser("make bench", description=__doc__)
-    parser.add_argument("cases", nargs="*", help=f"of {', '.join([*CASES, PEERS])}; default: {', '.join(DEFAULT)}")
+    of = ", ".join([*CASES, PEERS, COMPOSE])
+    parser.add_argument("cases", nargs="*", help=f"of {of}; default: {', '.join(DEFAULT)}")
     parser.add_argument("--streams", type=int, default=default.streams)
     parser.add_argument("--words", type=int, default=default.words, help="of the short answers")
     parser.add_argument("--long-words", type=int, default=default.long_words)
@@ -97,7 +103,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dir", default=CACHE, help="where the peers are installed; BENCH_DIR")
     parser.add_argument("--json", type=Path, default=Path("bench-results.json"), help="where the figures are written")
     options = parser.parse_args(arguments)
-    if PEERS in options.cases:
+    options.compose = options.cases == [COMPOSE]
+    if options.compose:
+        options.cases = []
+    elif PEERS in options.cases:
         options.peers = True
         options.cases.remove(PEERS)
     elif not options.cases:

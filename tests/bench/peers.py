@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from harness.processes import Process, UpstreamProcess
+from harness.processes import Process
 from harness.waiting import answers, free_port
 
 from bench.load import MODEL, Load, Target
 from bench.measuring import LoadFailed, Run, idle_rates, measure, middle, solve, warm_up
 from bench.results import Row
 from bench.settings import Bench
-from bench.systems import REGEX_RAIL, System, railstream, straight
+from bench.systems import REGEX_RAIL, System, Upstream, railstream, straight
 
 CACHE = os.environ.get("BENCH_DIR", str(Path.home() / ".cache" / "railstream-bench"))
 PACKAGES = {"nemoguardrails": "nemoguardrails[server]==0.24.1", "litellm": "litellm[proxy]==1.106.2"}
@@ -72,7 +72,7 @@ def version(package: str, home: Path) -> str:
 
 
 @asynccontextmanager
-async def nemo(upstream: UpstreamProcess, directory: Path, home: Path, rail: bool) -> AsyncGenerator[System, None]:
+async def nemo(upstream: Upstream, directory: Path, home: Path, rail: bool) -> AsyncGenerator[System, None]:
     """NeMo Guardrails' server: one process, nothing durable."""
     entry = {"type": "main", "engine": "openai", "model": MODEL}
     entry["parameters"] = {"base_url": upstream.url, "api_key": "testing"}  # type: ignore[assignment]
@@ -88,7 +88,7 @@ async def nemo(upstream: UpstreamProcess, directory: Path, home: Path, rail: boo
 
 
 @asynccontextmanager
-async def litellm(upstream: UpstreamProcess, directory: Path, home: Path) -> AsyncGenerator[System, None]:
+async def litellm(upstream: Upstream, directory: Path, home: Path) -> AsyncGenerator[System, None]:
     """LiteLLM's proxy, no guardrails: one process, nothing durable."""
     params = {"model": f"openai/{MODEL}", "api_base": upstream.url, "api_key": "testing"}
     config = {"model_list": [{"model_name": MODEL, "litellm_params": params}], "litellm_settings": {"telemetry": False}}

@@ -6,9 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.processes import UpstreamProcess
-
 from bench.results import Findings
+from bench.systems import Upstream
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class Bench:
     """What a case is given. ``directory`` takes configs, logs and Redis data; each system gets its own below it."""
 
     settings: Settings
-    upstream: UpstreamProcess
+    upstream: Upstream
     directory: Path
     findings: Findings
     systems: int = 0

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from harness.processes import Gateway, Process, UpstreamProcess, Worker
@@ -37,6 +37,17 @@ JUDGE_ENTRY = {"type": "self_check_output", "engine": "openai", "model": JUDGE_M
 CONFIGS = {"none": NO_RAIL, "regex": REGEX_RAIL, "judge": JUDGE_RAIL}
 
 
+class Upstream(Protocol):
+    """The testing upstream, wherever it runs on this machine."""
+
+    @property
+    def port(self) -> int: ...
+    @property
+    def pid(self) -> int: ...
+    @property
+    def url(self) -> str: ...
+
+
 @dataclass(slots=True)
 class System:
     """``parts`` are the processes whose cost counts, by name; ``target`` is where a load goes."""
@@ -44,7 +55,7 @@ class System:
     name: str
     target: Target
     parts: Parts
-    upstream: UpstreamProcess
+    upstream: Upstream
     redis: RedisServer | None = None
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -62,14 +73,14 @@ async def running_upstream(directory: Path) -> AsyncGenerator[UpstreamProcess, N
 
 
 @asynccontextmanager
-async def straight(upstream: UpstreamProcess) -> AsyncGenerator[System, None]:
+async def straight(upstream: Upstream) -> AsyncGenerator[System, None]:
     """The load on the upstream itself: what the client and the machine add by themselves."""
     yield System("straight", Target((upstream.port,)), {}, upstream)
 
 
 @asynccontextmanager
 async def railstream(
-    upstream: UpstreamProcess,
+    upstream: Upstream,
     directory: Path,
     *,
     config: str = "regex",

@@ -9,9 +9,11 @@ import asyncio
 import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+from bench.__main__ import main as bench
 from harness.sse import Frame, Incomplete, Stream, fetch, opened
 from harness.waiting import until
 from openai import AsyncOpenAI
@@ -176,6 +178,15 @@ async def test_fifty_streams_at_once_are_whole_and_the_provider_was_asked_once_f
     assert set(await asyncio.gather(*(read() for _ in range(50)))) == {expected}
     _, ledger = await fetch(f"{UPSTREAM}/ledger")
     assert len(ledger["calls"]) == 51
+
+
+async def test_the_benchs_load_is_whole_through_the_published_port(tmp_path: Path) -> None:
+    await whole()
+    written = tmp_path / "results.json"
+    assert await asyncio.to_thread(bench, ["compose", "--smoke", "--json", str(written)]) == 0
+    found = json.loads(written.read_text(encoding="utf-8"))
+    assert {row["case"] for row in found["rows"]} == {"compose"}
+    assert set(found["details"]["compose"]["long"]["memory_mb"]) == {"balancer", "gateway", "worker", "redis"}
 
 
 async def test_workers_are_added_and_a_stopped_one_leaves_with_0() -> None:
