@@ -44,6 +44,8 @@ lock: ## choose versions anew within the bounds of pyproject.toml (ARGS=--upgrad
 	@$(COMPILE) --extra all --extra embedded --extra dev -o requirements.lock $(ARGS)
 	@$(COMPILE) --extra gateway --extra otel -c requirements.lock -o deploy/gateway.lock
 	@$(COMPILE) --extra worker --extra otel -c requirements.lock -o deploy/worker.lock
+	@for extra in anthropic yara; do $(COMPILE) --extra $$extra -c requirements.lock -c deploy/worker.lock \
+		$$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' deploy/worker.lock) -o deploy/worker-$$extra.lock; done
 
 install: $(INSTALLED)
 

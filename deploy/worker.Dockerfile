@@ -1,14 +1,18 @@
 # The worker: takes jobs, calls the model, runs the rails, publishes. It holds no web framework.
 #   docker build -f deploy/worker.Dockerfile -t railstream-worker .
+# With engines and rails that it does not bring by itself: --build-arg EXTRAS="anthropic yara", a worker-*.lock each.
 # A package index of your own: --secret id=pip_conf,src=<a pip.conf>; it stays out of the image.
 ARG PYTHON=3.13
 
 FROM python:${PYTHON}-slim AS build
 RUN python -m venv --without-pip /opt/railstream
 # The locked set first: this layer is rebuilt only when the lock changes.
-COPY deploy/worker.lock /build/
+COPY deploy/worker.lock deploy/worker-*.lock /build/
+ARG EXTRAS=""
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/railstream install --require-hashes -r /build/worker.lock
+    pip --python /opt/railstream install --require-hashes -r /build/worker.lock \
+    && for extra in $EXTRAS; do \
+        pip --python /opt/railstream install --require-hashes --no-deps -r "/build/worker-$extra.lock" || exit 1; done
 COPY pyproject.toml README.md LICENSE /build/
 COPY shared /build/shared
 COPY gateway /build/gateway

@@ -200,7 +200,8 @@ async def test_workers_are_added_and_a_stopped_one_leaves_with_0() -> None:
 
 
 @pytest.mark.parametrize(
-    ("service", "lacks"), [("gateway", ["openai"]), ("worker", ["fastapi", "starlette", "uvicorn"])]
+    ("service", "lacks"),
+    [("gateway", ["openai", "anthropic", "regex"]), ("worker", ["fastapi", "starlette", "uvicorn", "anthropic"])],
 )
 async def test_an_image_holds_only_its_side(service: str, lacks: list[str]) -> None:
     other = {"gateway": "railstream_worker", "worker": "railstream_gateway"}[service]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from railstream import LLMRails, RailsConfig
+from railstream.cli.app import main
 from railstream.config import ConfigSet
 from railstream.testing import Judge, Script, Upstream
 
@@ -31,6 +32,16 @@ async def answer(config: str | RailsConfig, message: str) -> str:
 
 def test_all_of_them_can_be_served_together() -> None:
     assert set(ConfigSet.load(CONFIGS).ids) == WANTED
+
+
+@pytest.mark.parametrize("config", sorted(WANTED))
+def test_railstream_check_explains_each_without_its_keys(
+    config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    monkeypatch.delenv("NVIDIA_API_KEY")
+    assert main(["check", str(CONFIGS / config)]) == 0
+    assert capsys.readouterr().out.startswith(f"{config} (default)")
 
 
 def test_every_one_opens_with_what_it_is() -> None:
