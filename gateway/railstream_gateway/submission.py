@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 
 import msgspec
@@ -11,7 +10,6 @@ from railstream import keys, logs
 from railstream.errors import InvalidRequestError
 from railstream.job import Job
 from railstream.telemetry.names import MESSAGE_ID
-from redis.exceptions import RedisError
 
 from railstream_gateway import records, turns
 from railstream_gateway.enqueue import enqueue, identify, is_enqueued
@@ -64,14 +62,11 @@ async def _attach(gateway: Gateway, request: Request, request_id: str, policy: s
 
 
 async def _begin(gateway: Gateway, request: Request, job: Job, pool: str, policy: str, *, thread: bool) -> None:
-    if not job.session or job.kind != "chat":
-        return await _queue(gateway, request, job, pool, policy)
     await turns.begin(gateway.sessions, gateway.redis, job, thread=thread)
     try:
         await _queue(gateway, request, job, pool, policy)
     except BaseException:
-        with contextlib.suppress(RedisError):
-            await gateway.sessions.abandon_turn(job.session, job.branch, job.id)
+        await turns.abandon(gateway.sessions, job, list(turns.branches_of(job)))
         raise
 
 

@@ -20,7 +20,8 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
     instruction: str = ""
     """Empty: what is asked are the job's messages."""
     branch: str = ""
-    """Operations of one branch go one after the other, each with what was said there before."""
+    """Operations of one branch go one after the other, each with what was said there before; with a session, the
+    branch is a stored one."""
     needs: tuple[str, ...] = ()
     """All that must have finished first, those of ``context_from`` among them."""
     context_from: tuple[str, ...] = ()
@@ -44,7 +45,8 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True):
     """Digest of the API key that sent it; empty when no keys are configured."""
     session: str = ""
     branch: str = ""
-    """Of a conversation, when the request belongs to one: its turn has been begun there."""
+    """Of a conversation, when the request belongs to one: its turn has been begun there. A flow has no branch; those
+    of its operations are held for it."""
     traceparent: str = ""
     """The context that the job was created in, for links from later traces."""
     context: dict[str, Any] = {}

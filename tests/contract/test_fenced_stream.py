@@ -17,7 +17,8 @@ from railstream.ids import new_request_id
 from railstream.job import Job
 from railstream_worker.fenced_stream import FencedStream
 from railstream_worker.publisher import Publisher
-from railstream_worker.reservation import Reservation, read_released, reserve
+from railstream_worker.released import read_released
+from railstream_worker.reservation import Reservation, reserve
 from railstream_worker.scripts import END
 from redis.asyncio import Redis
 

@@ -186,6 +186,87 @@ async def test_a_blocked_turn_is_listed_and_shown_to_no_model(store: Store) -> N
     ]
 
 
+def asked(operation: str, text: str = "", request: str = "f") -> Entry:
+    return Entry(user(text or f"{operation}?"), time.time(), request, operation=operation)
+
+
+async def flow_on(store: Store, **given: Any) -> tuple[Sessions, str]:
+    """A session whose main branch has one turn, and a flow that writes on it."""
+    sessions = store(**given)
+    session = (await sessions.create("t")).id
+    await turn(sessions, session, "r1", "a")
+    assert await sessions.begin_turn(session, "t", MAIN, "f", [], over="r1") == ""
+    return sessions, session
+
+
+async def test_the_operations_of_a_flow_take_turns_on_the_branch_that_it_holds(store: Store) -> None:
+    sessions, session = await flow_on(store)
+    assert await sessions.begin_turn(session, "t", MAIN, "r2", [user("b")]) == "f"
+    assert await sessions.begin_operation(session, MAIN, 1, asked("one"))
+    assert await texts(sessions, session) == ["a?", "a!", "one?"]
+    assert await sessions.end_turn(session, MAIN, "f", 1, answer("one!", "f", operation="one"))
+    assert await sessions.begin_operation(session, MAIN, 1, asked("two"))
+    before = [entry.message["content"] for entry in await sessions.history(session, MAIN, "f", "two")]
+    assert before == ["a?", "a!", "one?", "one!"]
+    usage = {"total_tokens": 3}
+    assert await sessions.end_turn(session, MAIN, "f", 1, answer("two!", "f", operation="two", usage=usage))
+    assert await texts(sessions, session) == ["a?", "a!", "one?", "one!", "two?", "two!"]
+    last = (await sessions.messages(session, "t", MAIN))[-1]
+    assert (last.request, last.operation, last.usage) == ("f", "two", usage)
+    assert await sessions.begin_turn(session, "t", MAIN, "r2", [user("b")], over="f") == ""
+    assert not await sessions.begin_operation(session, MAIN, 1, asked("late"))
+    assert not await sessions.end_turn(session, MAIN, "f", 2, answer("late", "f", operation="two"))
+    assert (await texts(sessions, session))[-2:] == ["two!", "b"]
+    assert len(await sessions.history(session, MAIN, "r2")) == 6
+
+
+async def test_a_later_attempt_of_a_flow_doubles_no_turn_and_shuts_the_earlier_one_out(store: Store) -> None:
+    sessions, session = await flow_on(store)
+    for operation in ("one", "two", "three"):
+        await sessions.begin_operation(session, MAIN, 1, asked(operation))
+        await sessions.end_turn(session, MAIN, "f", 1, answer(f"{operation}!", "f", operation=operation))
+    await sessions.resume_operations(session, MAIN, "f", 2, ["one", "two"])
+    assert await texts(sessions, session) == ["a?", "a!", "one?", "one!", "two?", "two!"]
+    assert not await sessions.begin_operation(session, MAIN, 1, asked("three"))
+    assert not await sessions.end_turn(session, MAIN, "f", 1, answer("stale", "f", operation="two"))
+    assert await sessions.begin_operation(session, MAIN, 2, asked("two", "two again?"))
+    before = [entry.message["content"] for entry in await sessions.history(session, MAIN, "f", "two")]
+    assert before == ["a?", "a!", "one?", "one!"]
+    assert await sessions.end_turn(session, MAIN, "f", 2, answer("two again!", "f", operation="two"))
+    assert await texts(sessions, session) == ["a?", "a!", "one?", "one!", "two again?", "two again!"]
+    await sessions.resume_operations(session, MAIN, "f", 1, [])
+    assert len(await texts(sessions, session)) == 6
+
+
+async def test_a_flow_that_is_not_queued_lets_go_of_its_branch_and_one_on_no_branch_is_told(store: Store) -> None:
+    sessions, session = await flow_on(store)
+    await sessions.abandon_turn(session, MAIN, "f")
+    assert await sessions.begin_turn(session, "t", MAIN, "r2", [user("b")]) == ""
+    assert await texts(sessions, session) == ["a?", "a!", "b"]
+    await sessions.delete_branch(session, "t", MAIN)
+    with pytest.raises(BranchNotFoundError):
+        await sessions.begin_operation(session, MAIN, 1, asked("one"))
+
+
+async def test_a_blocked_operation_is_shown_to_no_model_and_the_others_of_its_flow_are(store: Store) -> None:
+    sessions, session = await flow_on(store)
+    for operation, withheld in (("bad", True), ("fine", False)):
+        await sessions.begin_operation(session, MAIN, 1, asked(operation))
+        ended = answer(f"{operation}!", "f", operation=operation, withheld=withheld)
+        await sessions.end_turn(session, MAIN, "f", 1, ended)
+    shown = prompt_of(await sessions.messages(session, "t", MAIN))
+    assert [message["content"] for message in shown] == ["a?", "a!", "fine?", "fine!"]
+
+
+async def test_a_flow_on_a_full_branch_forgets_the_oldest_messages_first(store: Store) -> None:
+    sessions, session = await flow_on(store, most=4)
+    for operation in ("one", "two"):
+        await sessions.begin_operation(session, MAIN, 1, asked(operation))
+        await sessions.end_turn(session, MAIN, "f", 1, answer(f"{operation}!", "f", operation=operation))
+    assert (await texts(sessions, session))[-4:] == ["one?", "one!", "two?", "two!"]
+    assert len(await texts(sessions, session)) <= 5
+
+
 async def test_a_thousand_branches_cost_ids_and_not_messages(redis: Redis) -> None:
     sessions = RedisSessions(redis)
     session = (await sessions.create("t")).id

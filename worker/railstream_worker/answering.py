@@ -18,7 +18,7 @@ from railstream_worker.generation import Generation, Outcome
 from railstream_worker.llm.port import ChatModel
 from railstream_worker.rails.engine import RailsEngine
 from railstream_worker.rails.port import Turn
-from railstream_worker.reservation import Released
+from railstream_worker.released import Released
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,6 @@ from railstream.telemetry.prometheus import CONTENT_TYPE
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from railstream_worker.attempt import Tools
 from railstream_worker.cancels import Cancels
 from railstream_worker.consumer import ensure_group, subscribe
 from railstream_worker.engines import Engines
@@ -35,6 +34,7 @@ from railstream_worker.pool import Pool
 from railstream_worker.publisher import Publisher
 from railstream_worker.reservation import note_history
 from railstream_worker.slots import Slots
+from railstream_worker.tools import Tools
 
 log = logging.getLogger(__name__)
 

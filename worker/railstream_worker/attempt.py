@@ -16,7 +16,6 @@ from typing import Any
 
 from railstream import events, keys
 from railstream import usage as ledger
-from railstream.config import ConfigSet, RailsConfig
 from railstream.dead_letters import bury
 from railstream.errors import (
     DeliveriesExhaustedError,
@@ -25,22 +24,22 @@ from railstream.errors import (
 )
 from railstream.events import Cancelled, Failed
 from railstream.job import Job
-from railstream.telemetry import Telemetry
 from railstream.telemetry.spans import OpenSpan
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from railstream_worker.answering import Answering
 from railstream_worker.calls import Caller
-from railstream_worker.engines import Engines
 from railstream_worker.fenced_stream import FencedStream
+from railstream_worker.flows.lane import Past
 from railstream_worker.flows.operations import OperationsRun
+from railstream_worker.flows.turns import FlowTurns
 from railstream_worker.generation import Outcome
-from railstream_worker.lease import Leases
-from railstream_worker.models import Models
 from railstream_worker.publisher import Publisher
-from railstream_worker.reservation import ANSWER, Released, Reservation, read_released, reserve
+from railstream_worker.released import LostCalls, Released, read_released
+from railstream_worker.reservation import Reservation, reserve
 from railstream_worker.scripts import END
+from railstream_worker.takeover import usages_of
+from railstream_worker.tools import Tools
 from railstream_worker.turn import BranchTurn
 
 log = logging.getLogger(__name__)
@@ -66,23 +65,6 @@ class Delivery:
     headers: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What every attempt of a process shares."""
-
-    redis: Redis
-    publisher: Publisher
-    leases: Leases
-    configs: ConfigSet
-    models: Models
-    engines: Engines
-    worker: str
-    pool: str
-    telemetry: Telemetry
-    retention: float
-    max_deliveries: int
-
-
 class Attempt:
     """`run` it in a task of its own; `stop` it from anywhere."""
 
@@ -100,6 +82,7 @@ class Attempt:
         self._caller: Caller | None = None
         self._span: OpenSpan | None = None
         self._turn = BranchTurn(tools.redis, delivery.job)
+        self._flow_turns = FlowTurns(tools.redis, delivery.job)
 
     def stop(self, why: Stop, reason: str = "") -> None:
         """The first reason counts, but for a loss: that one always does, because then nothing may be written."""
@@ -159,23 +142,16 @@ class Attempt:
             payload = Cancelled(reason=self._reason, usage=self._usage())
         self._error_type = error_type_of(payload)
         self._ending = True
-        await self._turn.end(payload, reservation.attempt)
+        await (self._flow_turns if self.job.operations else self._turn).end(payload, reservation.attempt)
         if await self._end(stream, payload):
             await self._acknowledge()
 
     async def _outcome(self, reservation: Reservation) -> Outcome | Cancelled:
         """What the stream ends with."""
-        if reservation.cancelled or self._stop is Stop.CANCEL:
-            return Cancelled(reason=reservation.cancelled or self._reason)
-        if self.delivery.deliveries > self._tools.max_deliveries:
-            return await self._bury()
         try:
             if self.job.operations:
                 return await self._run_operations(reservation)
-            released = Released()
-            if reservation.takeover:
-                released = await self._take_over()
-            return await self._answer(reservation, released)
+            return await self._run_answer(reservation)
         except RailstreamError as error:
             return Failed(error=error.envelope(), status=error.status, retryable=error.retryable)
         except RedisError:
@@ -185,32 +161,32 @@ class Attempt:
             unexpected = RailstreamError("the worker failed unexpectedly; its log has the details")
             return Failed(error=unexpected.envelope(), usage=self._usage())
 
-    async def _take_over(self) -> Released:
-        released = await read_released(self._tools.redis, self.job)
-        log.info("request %s: taken over after %d chunks", self.job.id, released.chunks)
-        if not released.chunks:
-            return released
-        config = self._tools.configs.get(self.job.configs)
-        self._record_lost(released, config)
-        if config.on_worker_loss_of(self.job.model) == "fail" or not released.only_text:
-            raise WorkerLostError("the worker died during the answer; what was sent of it stands, the rest is lost")
-        return released
+    async def _stopped(self, reservation: Reservation) -> Failed | Cancelled | None:
+        """What ends the job before it runs, if something does."""
+        if reservation.cancelled or self._stop is Stop.CANCEL:
+            return Cancelled(reason=reservation.cancelled or self._reason)
+        if self.delivery.deliveries > self._tools.max_deliveries:
+            return await self._bury()
+        return None
 
-    def _record_lost(self, released: Released, config: RailsConfig) -> None:
-        """Calls that died with their worker cost money: what is known of them is that they were made."""
-        model = self._tools.models.of(config, self.job.model)["main"]
-        for call, chunks in released.lost_calls():
-            self._record(
-                events.Usage(
-                    call=call,
-                    task=ANSWER,
-                    model=model.name,
-                    provider=model.provider,
-                    outcome="lost",
-                    complete=False,
-                    chunks=chunks,
-                )
-            )
+    async def _run_answer(self, reservation: Reservation) -> Outcome | Cancelled:
+        released = Released()
+        if reservation.takeover:
+            released = await read_released(self._tools.redis, self.job)
+            log.info("request %s: taken over after %d chunks", self.job.id, released.chunks)
+            self._record_lost(released.lost)
+        stopped = await self._stopped(reservation)
+        if stopped is not None:
+            return stopped
+        if released.chunks:
+            config = self._tools.configs.get(self.job.configs)
+            if config.on_worker_loss_of(self.job.model) == "fail" or not released.only_text:
+                raise WorkerLostError("the worker died during the answer; what was sent of it stands, the rest is lost")
+        return await self._answer(reservation, released)
+
+    def _record_lost(self, lost: LostCalls) -> None:
+        for usage in usages_of(lost, self.job, self._tools):
+            self._record(usage)
 
     async def _answer(self, reservation: Reservation, released: Released) -> Outcome:
         assert self._stream is not None
@@ -235,11 +211,19 @@ class Attempt:
         )
         return await answering.run()
 
-    async def _run_operations(self, reservation: Reservation) -> Outcome:
+    async def _run_operations(self, reservation: Reservation) -> Outcome | Cancelled:
         assert self._stream is not None
         assert self._span is not None
-        room = _Room(self._stream, self._tools.publisher)
-        run = OperationsRun(self.job, reservation, self._tools, self._stream, room, self._record, self._span.context)
+        tools, past = self._tools, Past(self.job)
+        if reservation.takeover:
+            await past.read(tools.redis, self.job.id)
+            self._record_lost(past.lost)
+        await self._flow_turns.resume(past.known, reservation.attempt, takeover=reservation.takeover)
+        stopped = await self._stopped(reservation)
+        if stopped is not None:
+            return stopped
+        room, context = _Room(self._stream, tools.publisher), self._span.context
+        run = OperationsRun(self.job, past.known, self._flow_turns, tools, self._stream, room, self._record, context)
         return await run.run()
 
     def _record(self, usage: events.Usage) -> None:

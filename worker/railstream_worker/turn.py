@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from railstream.choice import Choice
 from railstream.conversations import Entry, RedisSessions, prompt_of
 from railstream.events import Blocked, Cancelled, Failed, Finished
@@ -17,7 +18,7 @@ from railstream.job import Job
 from redis.asyncio import Redis
 
 from railstream_worker.gate import Room
-from railstream_worker.reservation import Released, read_released
+from railstream_worker.released import Released, read_released
 
 Ending = Finished | Blocked | Failed | Cancelled
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -56,7 +57,7 @@ class BranchTurn:
             return
         if self._heard is None:
             self._heard = _Ear(None, (await read_released(self._redis, self._job)).text)
-        answer = self._heard.entry(payload, self._job.id)
+        answer = answer_of(payload, self._heard.message(), self._job.id)
         if answer is not None:
             job = self._job
             await self._sessions.end_turn(job.session, job.branch, job.id, attempt, answer)
@@ -80,26 +81,7 @@ class _Ear:
         assert self._sink is not None
         await self._sink.room()
 
-    def entry(self, payload: Ending, request: str) -> Entry | None:
-        """``None`` when nothing was said."""
-        message = self._message()
-        said = bool(message.get("content") or message.get("tool_calls"))
-        match payload:
-            case Finished(finish_reasons=reasons):
-                return Entry(message, time.time(), request, finish_reason=reasons[0] if reasons else "stop")
-            case Blocked(stage=stage, refusal=refusal):
-                blocked = {
-                    "role": "assistant",
-                    "content": refusal if stage == "input" or not said else message["content"],
-                }
-                return Entry(blocked, time.time(), request, "blocked", partial=stage != "input", withheld=True)
-            case Failed():
-                reason = "failed"
-            case Cancelled():
-                reason = "cancelled"
-        return Entry(message, time.time(), request, reason, partial=True) if said else None
-
-    def _message(self) -> dict[str, Any]:
+    def message(self) -> dict[str, Any]:
         choice = Choice()
         choice.add({"content": self._released or None}, None)
         for delta in self._deltas:
@@ -108,3 +90,21 @@ class _Ear:
         return {
             name: value for name, value in message.items() if value is not None and not name.startswith("reasoning")
         }
+
+
+def answer_of(payload: Ending, message: dict[str, Any], request: str, operation: str = "") -> Entry | None:
+    """What is kept of an answer that ended so; ``None`` when nothing was said."""
+    said = bool(message.get("content") or message.get("tool_calls"))
+    entry = Entry(message, time.time(), request, operation=operation, usage=payload.usage)
+    match payload:
+        case Finished(finish_reasons=reasons):
+            return replace(entry, finish_reason=reasons[0] if reasons else "stop")
+        case Blocked(stage=stage, refusal=refusal):
+            shown = refusal if stage == "input" or not said else message["content"]
+            blocked = replace(entry, message={"role": "assistant", "content": shown}, finish_reason="blocked")
+            return replace(blocked, partial=stage != "input", withheld=True)
+        case Failed():
+            reason = "failed"
+        case Cancelled():
+            reason = "cancelled"
+    return replace(entry, finish_reason=reason, partial=True) if said else None

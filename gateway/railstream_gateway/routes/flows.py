@@ -108,6 +108,11 @@ def _job(body: FlowBody, served: list[Served], sent: dict[str, Any], tenant: str
     twice = next((id for id in ids if ids.count(id) > 1), None)
     if twice is not None:
         raise InvalidRequestError(f"there are two operations {twice!r}", param="operations")
+    session = (body.railstream.session if body.railstream else None) or ""
+    if session and not any(operation.branch for operation in body.operations):
+        raise InvalidRequestError(
+            "a flow has a session for the branches of its operations: name one", param="railstream"
+        )
     params = {name: sent[name] for name in ("temperature", "max_tokens") if sent.get(name) is not None}
     return Job(
         id="",
@@ -119,6 +124,7 @@ def _job(body: FlowBody, served: list[Served], sent: dict[str, Any], tenant: str
         kind="flow",
         stream=body.stream,
         tenant=tenant,
+        session=session,
         context=body.context or {},
         operations=tuple(map(_operation, body.operations, served)),
         concurrency=body.max_concurrent,

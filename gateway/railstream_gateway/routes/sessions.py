@@ -163,6 +163,8 @@ def _branch(info: BranchInfo) -> dict[str, Any]:
 def _message(entry: Entry) -> dict[str, Any]:
     shown = {"id": entry.id, "object": "session.message", "created": int(entry.created), **entry.message}
     shown |= {"request_id": entry.request or None}
+    if entry.operation:
+        shown |= {"operation": entry.operation}
     if entry.finish_reason:
-        shown |= {"finish_reason": entry.finish_reason, "partial": entry.partial}
+        shown |= {"finish_reason": entry.finish_reason, "partial": entry.partial, "usage": entry.usage}
     return shown

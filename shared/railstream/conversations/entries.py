@@ -40,6 +40,10 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     """The answer was cut."""
     withheld: bool = False
     """A rail blocked this turn: it is listed, and no model is shown it again."""
+    operation: str = ""
+    """Of a flow: the one that asks, or that answers. Each has a turn of its own."""
+    usage: dict[str, Any] | None = None
+    """Of an answer: what the provider told, as OpenAI's usage object."""
     id: str = ""
 
 
@@ -94,5 +98,5 @@ def no_session(session: str) -> SessionNotFoundError:
 def prompt_of(entries: Iterable[Entry]) -> list[dict[str, Any]]:
     """What a model is shown of a branch: all but the turns that a rail blocked."""
     entries = list(entries)
-    withheld = {entry.request for entry in entries if entry.withheld}
-    return [entry.message for entry in entries if entry.request not in withheld or not entry.request]
+    withheld = {(entry.request, entry.operation) for entry in entries if entry.withheld and entry.request}
+    return [entry.message for entry in entries if (entry.request, entry.operation) not in withheld]

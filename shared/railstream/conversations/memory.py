@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,8 +20,8 @@ from railstream.conversations.entries import (
     new_session_id,
     no_session,
 )
-from railstream.conversations.redis_store import exists, full
-from railstream.errors import BranchNotFoundError, InvalidRequestError
+from railstream.conversations.redis_store import exists, full, no_branch
+from railstream.errors import InvalidRequestError
 
 
 @dataclass(slots=True)
@@ -34,6 +34,17 @@ class _Branch:
     since: int = 0
     answer: tuple[str, int] | None = None
     """The answer's message, and the attempt that it is of."""
+    turns: dict[str, list[str]] = field(default_factory=dict)
+    """Question, and answer once there is one, of each operation of the flow that writes here."""
+    attempt: int = 0
+    """Of that flow."""
+
+    def before(self, operation: str) -> int:
+        """How many messages stand before a turn of the writer."""
+        if not operation:
+            return self.since
+        question = self.turns.get(operation, [""])[0]
+        return self.ids.index(question) if question in self.ids else 0 if question else len(self.ids)
 
 
 @dataclass(slots=True)
@@ -54,6 +65,23 @@ class _Session:
         self.messages[id] = msgspec.structs.replace(entry, id=id)
         branch.ids.append(id)
         return id
+
+    def replace(self, id: str, entry: Entry) -> None:
+        if id in self.messages:
+            self.messages[id] = msgspec.structs.replace(entry, id=id)
+
+    def end_operation(self, branch: _Branch, attempt: int, answer: Entry) -> bool:
+        own = branch.turns.get(answer.operation)
+        if own is None or branch.attempt > attempt:
+            return False
+        branch.attempt = attempt
+        if len(own) > 1:
+            self.replace(own[1], answer)
+            return True
+        place = branch.ids.index(own[0]) + 1 if own[0] in branch.ids else len(branch.ids)
+        own.append(self.add(branch, answer))
+        branch.ids.insert(place, branch.ids.pop())
+        return True
 
     def forget_unused(self) -> None:
         kept = {id for branch in self.branches.values() for id in branch.ids}
@@ -125,7 +153,7 @@ class MemorySessions:
         if branch.writer and branch.writer != over:
             return branch.writer
         del found.branches[name]
-        branch.writer, branch.answer = "", None
+        branch.writer, branch.answer, branch.turns, branch.attempt = "", None, {}, 0
         found.branches[to] = branch
         for other in found.branches.values():
             other.origin = to if other.origin == name else other.origin
@@ -162,7 +190,7 @@ class MemorySessions:
             return on.writer
         most = max(0, self._most - len(messages))
         on.ids = on.ids[max(0, len(on.ids) - most) :]
-        on.writer, on.since, on.answer = request, len(on.ids), None
+        on.writer, on.since, on.answer, on.turns, on.attempt = request, len(on.ids), None, {}, 0
         for message in messages:
             found.add(on, Entry(dict(message), time.time(), request))
         found.forget_unused()
@@ -177,27 +205,58 @@ class MemorySessions:
         on.ids, on.writer = on.ids[: on.since], ""
         found.forget_unused()
 
-    async def history(self, session: str, branch: str, request: str) -> list[Entry]:
+    async def begin_operation(self, session: str, branch: str, attempt: int, question: Entry) -> bool:
+        found = self._sessions.get(session)
+        if found is None:
+            raise no_branch(branch)
+        on = _branch(found, branch)
+        if on.writer != question.request or on.attempt > attempt:
+            return False
+        on.attempt = attempt
+        if question.operation in on.turns:
+            found.replace(on.turns[question.operation][0], question)
+        else:
+            on.ids = on.ids[max(0, len(on.ids) - max(0, self._most - 1)) :]
+            on.turns[question.operation] = [found.add(on, question)]
+            found.forget_unused()
+        return True
+
+    async def resume_operations(
+        self, session: str, branch: str, request: str, attempt: int, begun: Collection[str]
+    ) -> None:
+        found = self._sessions.get(session)
+        on = found.branches.get(branch) if found else None
+        if found is None or on is None or on.writer != request or on.attempt > attempt:
+            return
+        on.attempt = attempt
+        gone = {id for operation, ids in on.turns.items() if operation not in begun for id in ids}
+        on.turns = {operation: ids for operation, ids in on.turns.items() if operation in begun}
+        on.ids = [id for id in on.ids if id not in gone]
+        found.forget_unused()
+
+    async def history(self, session: str, branch: str, request: str, operation: str = "") -> list[Entry]:
         found = self._sessions.get(session)
         on = found.branches.get(branch) if found else None
         if found is None or on is None:
             return []
-        ids = on.ids[: on.since] if on.writer == request else on.ids
-        return [entry for entry in map(found.messages.__getitem__, ids) if entry.request != request]
+        ids = on.ids[: on.before(operation)] if on.writer == request else on.ids
+        entries = map(found.messages.__getitem__, ids)
+        return [entry for entry in entries if (entry.request, entry.operation) != (request, operation)]
 
     async def end_turn(self, session: str, branch: str, request: str, attempt: int, answer: Entry) -> bool:
         found = self._sessions.get(session)
         on = found.branches.get(branch) if found else None
         if found is None or on is None or on.writer != request:
             return False
+        if answer.operation:
+            return found.end_operation(on, attempt, answer)
         if on.answer is None:
             on.answer = (found.add(on, answer), attempt)
             return True
         id, by = on.answer
         if by > attempt:
             return False
-        if id in found.messages:
-            found.messages[id] = msgspec.structs.replace(answer, id=id)
+        found.replace(id, answer)
         on.answer = (id, attempt)
         return True
 
@@ -211,5 +270,5 @@ class MemorySessions:
 def _branch(session: _Session, name: str) -> _Branch:
     found = session.branches.get(name)
     if found is None:
-        raise BranchNotFoundError(f"there is no branch {name[:80]!r} in this session", param="branch")
+        raise no_branch(name)
     return found

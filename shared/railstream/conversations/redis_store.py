@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -114,7 +114,7 @@ class RedisSessions:
             raise no_session(session)
         ids = await self._ids(session, branch)
         if ids is None:
-            raise _no_branch(branch)
+            raise no_branch(branch)
         return await self._entries(session, ids)
 
     async def begin_turn(
@@ -138,16 +138,29 @@ class RedisSessions:
     async def abandon_turn(self, session: str, branch: str, request: str) -> None:
         await self._run(scripts.ABANDON, session, branch, request)
 
-    async def history(self, session: str, branch: str, request: str) -> list[Entry]:
-        fields: list[Any] = await self._redis.hmget(keys.session(session), [f"writer:{branch}", f"since:{branch}"])
-        ids = await self._ids(session, branch) or []
-        if fields[0] == request.encode():
-            ids = ids[: int(fields[1])]
-        return [entry for entry in await self._entries(session, ids) if entry.request != request]
+    async def begin_operation(self, session: str, branch: str, attempt: int, question: Entry) -> bool:
+        own = (branch, question.request, attempt, question.operation)
+        given = (*own, _encode(question), _now(), self._age, self._most)
+        taken: Any = await self._redis.eval(scripts.BEGIN_OPERATION, 4, *keys.of_session(session), *given)
+        if taken == b"no branch":
+            raise no_branch(branch)
+        return bool(taken)
+
+    async def resume_operations(
+        self, session: str, branch: str, request: str, attempt: int, begun: Collection[str]
+    ) -> None:
+        await self._run(scripts.RESUME_OPERATIONS, session, branch, request, attempt, *begun)
+
+    async def history(self, session: str, branch: str, request: str, operation: str = "") -> list[Entry]:
+        given = (branch, request, operation)
+        ids: Any = await self._redis.eval(scripts.HISTORY, 4, *keys.of_session(session), *given)
+        return [entry for entry in await self._entries(session, ids) if _before(entry, request, operation)]
 
     async def end_turn(self, session: str, branch: str, request: str, attempt: int, answer: Entry) -> bool:
-        given = (branch, request, attempt, _encode(answer), _now(), self._age)
-        taken: Any = await self._redis.eval(scripts.END, 4, *keys.of_session(session), *given)
+        own = (branch, request, attempt) + ((answer.operation,) if answer.operation else ())
+        script = scripts.END_OPERATION if answer.operation else scripts.END
+        given = (*own, _encode(answer), _now(), self._age)
+        taken: Any = await self._redis.eval(script, 4, *keys.of_session(session), *given)
         return bool(taken)
 
     async def _run(self, script: str, session: str, *args: Any, branch: str = "", to: str = "", at: str = "") -> str:
@@ -159,7 +172,7 @@ class RedisSessions:
             case "no", _, "session":
                 raise no_session(session)
             case "no", _, "branch":
-                raise _no_branch(branch)
+                raise no_branch(branch)
             case "no", _, "message":
                 raise InvalidRequestError(f"message {at[:80]!r} is not on branch {branch!r}", param="at")
             case "exists", _, _:
@@ -201,8 +214,12 @@ def full() -> InvalidRequestError:
     return InvalidRequestError(f"a session has {MOST_BRANCHES} branches at most", code="too_many_branches")
 
 
-def _no_branch(name: str) -> BranchNotFoundError:
+def no_branch(name: str) -> BranchNotFoundError:
     return BranchNotFoundError(f"there is no branch {name[:80]!r} in this session", param="branch")
+
+
+def _before(entry: Entry, request: str, operation: str) -> bool:
+    return (entry.request, entry.operation) != (request, operation)
 
 
 def _now() -> str:

@@ -1,7 +1,8 @@
 """The scripts of the Redis store: each decides and writes in one step, on the four keys of one session.
 
 KEYS, in all of them: session, messages, branches, refs. A branch is one field of ``branches``: the ids of its
-messages, joined by spaces. ``refs`` counts on how many branches a message is; at none it is deleted.
+messages, joined by spaces. ``refs`` counts on how many branches a message is; at none it is deleted. While a flow
+writes on a branch, ``turns:<branch>`` of the session holds its attempt, and question and answer of each operation.
 """
 
 from __future__ import annotations
@@ -37,6 +38,21 @@ local function touch(now, age)
 end
 local function forget(branch)
   redis.call('HDEL', KEYS[1], 'writer:' .. branch, 'since:' .. branch, 'answer:' .. branch, 'branch:' .. branch)
+  redis.call('HDEL', KEYS[1], 'turns:' .. branch)
+end
+local function writes(branch, request) return redis.call('HGET', KEYS[1], 'writer:' .. branch) == request end
+local function turns_of(branch)
+  local kept = redis.call('HGET', KEYS[1], 'turns:' .. branch)
+  return kept and cjson.decode(kept) or {attempt = 0, of = {}}
+end
+local function keep_turns(branch, turns) redis.call('HSET', KEYS[1], 'turns:' .. branch, cjson.encode(turns)) end
+local function place_of(ids, wanted)
+  for place, id in ipairs(ids) do
+    if id == wanted then return place end
+  end
+end
+local function replace(id, data)
+  if redis.call('HEXISTS', KEYS[2], id) == 1 then redis.call('HSET', KEYS[2], id, data) end
 end
 local function about(branch, origin, at, now)
   redis.call('HSET', KEYS[1], 'branch:' .. branch, cjson.encode({origin = origin, at = at, created = tonumber(now)}))
@@ -151,7 +167,7 @@ if writer == ARGV[3] then return 'ok' end
 if writer and writer ~= ARGV[4] then return 'busy ' .. writer end
 while #ids > 0 and #ids + #ARGV - 8 > tonumber(ARGV[8]) do release(table.remove(ids, 1)) end
 redis.call('HSET', KEYS[1], 'writer:' .. branch, ARGV[3], 'since:' .. branch, #ids)
-redis.call('HDEL', KEYS[1], 'answer:' .. branch)
+redis.call('HDEL', KEYS[1], 'answer:' .. branch, 'turns:' .. branch)
 for i = 9, #ARGV do add(ids, ARGV[i]) end
 keep(branch, ids)
 touch(ARGV[6], ARGV[7])
@@ -163,7 +179,7 @@ ABANDON: Final = (
     _COMMON
     + """
 -- ARGV branch, request
-if redis.call('HGET', KEYS[1], 'writer:' .. ARGV[1]) ~= ARGV[2] then return 0 end
+if not writes(ARGV[1], ARGV[2]) then return 0 end
 if redis.call('HEXISTS', KEYS[1], 'answer:' .. ARGV[1]) == 1 then return 0 end
 local ids, since = ids_of(ARGV[1]), tonumber(redis.call('HGET', KEYS[1], 'since:' .. ARGV[1]))
 while #ids > since do release(table.remove(ids)) end
@@ -177,14 +193,14 @@ END: Final = (
     _COMMON
     + """
 -- ARGV branch, request, attempt, answer, now, age.  An attempt's answer gives way to a later one's
-if redis.call('HGET', KEYS[1], 'writer:' .. ARGV[1]) ~= ARGV[2] then return 0 end
+if not writes(ARGV[1], ARGV[2]) then return 0 end
 local kept = redis.call('HGET', KEYS[1], 'answer:' .. ARGV[1])
 local id
 if kept then
   local by
   id, by = string.match(kept, '^(%S+) (%d+)$')
   if tonumber(by) > tonumber(ARGV[3]) then return 0 end
-  if redis.call('HEXISTS', KEYS[2], id) == 1 then redis.call('HSET', KEYS[2], id, ARGV[4]) end
+  replace(id, ARGV[4])
 else
   local ids = ids_of(ARGV[1])
   id = add(ids, ARGV[4])
@@ -193,5 +209,99 @@ end
 redis.call('HSET', KEYS[1], 'answer:' .. ARGV[1], id .. ' ' .. ARGV[3])
 touch(ARGV[5], ARGV[6])
 return 1
+"""
+)
+
+BEGIN_OPERATION: Final = (
+    _COMMON
+    + """
+-- ARGV branch, request, attempt, operation, question, now, age, most messages
+local ids = ids_of(ARGV[1])
+if not ids then return 'no branch' end
+local turns, attempt = turns_of(ARGV[1]), tonumber(ARGV[3])
+if not writes(ARGV[1], ARGV[2]) or turns.attempt > attempt then return 0 end
+turns.attempt = attempt
+local own = turns.of[ARGV[4]]
+if own then
+  replace(own.question, ARGV[5])
+else
+  while #ids > 0 and #ids + 1 > tonumber(ARGV[8]) do release(table.remove(ids, 1)) end
+  turns.of[ARGV[4]] = {question = add(ids, ARGV[5])}
+  keep(ARGV[1], ids)
+end
+keep_turns(ARGV[1], turns)
+touch(ARGV[6], ARGV[7])
+return 1
+"""
+)
+
+RESUME_OPERATIONS: Final = (
+    _COMMON
+    + """
+-- ARGV branch, request, attempt, operation that has begun, ...
+local turns, attempt = turns_of(ARGV[1]), tonumber(ARGV[3])
+if not writes(ARGV[1], ARGV[2]) or turns.attempt > attempt then return 0 end
+turns.attempt = attempt
+local begun, kept, ids = {}, {}, ids_of(ARGV[1])
+for i = 4, #ARGV do begun[ARGV[i]] = true end
+for operation, own in pairs(turns.of) do
+  if begun[operation] then
+    kept[operation] = own
+  else
+    for _, id in pairs(own) do
+      local place = place_of(ids, id)
+      if place then release(table.remove(ids, place)) end
+    end
+  end
+end
+turns.of = kept
+keep(ARGV[1], ids)
+keep_turns(ARGV[1], turns)
+return 1
+"""
+)
+
+END_OPERATION: Final = (
+    _COMMON
+    + """
+-- ARGV branch, request, attempt, operation, answer, now, age.  It stands behind its question
+local turns, attempt = turns_of(ARGV[1]), tonumber(ARGV[3])
+local own = turns.of[ARGV[4]]
+if not own or not writes(ARGV[1], ARGV[2]) or turns.attempt > attempt then return 0 end
+turns.attempt = attempt
+if own.answer then
+  replace(own.answer, ARGV[5])
+else
+  local ids = ids_of(ARGV[1])
+  local place = place_of(ids, own.question) or #ids
+  own.answer = add(ids, ARGV[5])
+  table.insert(ids, place + 1, table.remove(ids))
+  keep(ARGV[1], ids)
+end
+keep_turns(ARGV[1], turns)
+touch(ARGV[6], ARGV[7])
+return 1
+"""
+)
+
+HISTORY: Final = (
+    _COMMON
+    + """
+-- ARGV branch, request, operation.  The ids before this turn
+local ids = ids_of(ARGV[1])
+if not ids then return {} end
+if writes(ARGV[1], ARGV[2]) then
+  local before
+  if ARGV[3] == '' then
+    before = tonumber(redis.call('HGET', KEYS[1], 'since:' .. ARGV[1]))
+  else
+    local own = turns_of(ARGV[1]).of[ARGV[3]]
+    before = own and (place_of(ids, own.question) or 1) - 1
+  end
+  if before then
+    for place = #ids, before + 1, -1 do ids[place] = nil end
+  end
+end
+return ids
 """
 )

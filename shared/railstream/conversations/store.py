@@ -1,12 +1,13 @@
 """The port to conversations. What is somebody else's is not there: every call names the tenant.
 
 A branch has one writer at a time: the request whose turn was begun last, until that request has ended. The store
-knows who it is; whether that request still runs is for the caller to find out.
+knows who it is; whether that request still runs is for the caller to find out. A flow is the writer of all its
+branches at once, and each of its operations has a turn of its own there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from railstream.conversations.entries import BranchInfo, Entry, SessionInfo
@@ -57,6 +58,7 @@ class Sessions(Protocol):
         create: bool = False,
     ) -> str:
         """Append a request's messages and make it the writer. Again for the same request it does nothing.
+        A flow brings none: its operations append their own when they begin.
 
         Returns nothing, or the request that is the writer, unless that is ``over``: one that has ended.
         ``create``: make the session, with this branch, if it is not there.
@@ -67,8 +69,21 @@ class Sessions(Protocol):
         """Take a turn back that nobody will answer, as if it had not begun."""
         ...
 
-    async def history(self, session: str, branch: str, request: str) -> list[Entry]:
-        """What was said on the branch before this request's turn."""
+    async def begin_operation(self, session: str, branch: str, attempt: int, question: Entry) -> bool:
+        """Append what an operation of the writer asks, or put it in the place of what an earlier attempt asked.
+
+        False when ``question`` is not the writer's, or a later attempt has been here.
+        """
+        ...
+
+    async def resume_operations(
+        self, session: str, branch: str, request: str, attempt: int, begun: Collection[str]
+    ) -> None:
+        """Let no attempt before this one write here any more, and take back the turns of operations but ``begun``."""
+        ...
+
+    async def history(self, session: str, branch: str, request: str, operation: str = "") -> list[Entry]:
+        """What was said on the branch before this turn."""
         ...
 
     async def end_turn(self, session: str, branch: str, request: str, attempt: int, answer: Entry) -> bool:

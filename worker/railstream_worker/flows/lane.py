@@ -7,13 +7,14 @@ from typing import Any
 
 import msgspec
 from railstream import events, keys
-from railstream.events import OperationFinished, OperationSkipped
+from railstream.events import OperationFinished, OperationSkipped, OperationStarted
 from railstream.ids import parse_event_id
 from railstream.job import Job
 from redis.asyncio import Redis
 
 from railstream_worker.flows.schedule import FAILED, FINISHED, SKIPPED
 from railstream_worker.gate import Room
+from railstream_worker.released import LostCalls
 
 
 class _Delta(msgspec.Struct):
@@ -31,15 +32,20 @@ _fields = msgspec.json.Decoder(dict[str, Any]).decode
 
 @dataclass(slots=True)
 class Known:
-    """What earlier attempts let out of one operation."""
+    """What is known of one operation: what was let out of it, by earlier attempts too, and how it ended."""
 
     text: str = ""
     chunks: int = 0
     only_text: bool = True
+    started: bool = False
     outcome: str = ""
     """Empty while it has none."""
     usage: dict[str, Any] | None = None
     finish_reason: str = ""
+
+    def end(self, told: OperationFinished) -> None:
+        self.outcome = FAILED if told.error is not None else FINISHED
+        self.usage, self.finish_reason = told.usage, told.finish_reason
 
     def hear(self, delta: bytes) -> None:
         self.text += _delta(delta).content or ""
@@ -71,21 +77,35 @@ class Lane:
         await self.room_of.room()
 
 
-async def read_known(redis: Redis, job: Job) -> dict[str, Known]:
-    """All that the stream of ``job`` holds, by operation: what is finished there is not done again."""
-    known = {operation.id: Known() for operation in job.operations}
-    by_index = [known[operation.id] for operation in job.operations]
-    entries: list[Any] = await redis.xrange(keys.events(job.id)) or []
-    for entry_id, fields in entries:
-        name = fields[b"event"]
-        if name == events.CHUNK:
-            by_index[_choice(fields.get(b"choice", b"{}")).index].hear(fields[b"data"])
-        elif name in events.OPERATIONS:
-            payload = events.decode(events.Event(parse_event_id(entry_id), name, fields[b"data"]))
-            if isinstance(payload, OperationFinished):
-                one = known[payload.operation]
-                one.outcome = FAILED if payload.error is not None else FINISHED
-                one.usage, one.finish_reason = payload.usage, payload.finish_reason
-            elif isinstance(payload, OperationSkipped):
-                known[payload.operation].outcome = SKIPPED
-    return known
+class Past:
+    """What the stream of a job with operations holds: what is finished there is not done again."""
+
+    def __init__(self, job: Job) -> None:
+        self.known = {operation.id: Known() for operation in job.operations}
+        self.lost = LostCalls()
+        self._by_index = [self.known[operation.id] for operation in job.operations]
+
+    async def read(self, redis: Redis, request_id: str) -> Past:
+        entries: list[Any] = await redis.xrange(keys.events(request_id)) or []
+        for entry_id, fields in entries:
+            self._hear(events.Event(parse_event_id(entry_id), fields[b"event"], fields[b"data"]), fields.get(b"choice"))
+        return self
+
+    def _hear(self, event: events.Event, choice: bytes | None) -> None:
+        if event.name == events.CHUNK:
+            index = _choice(choice or b"{}").index
+            self._by_index[index].hear(event.data)
+            self.lost.hear_chunk(f"{event.id.attempt}.{index}")
+        elif event.name == events.USAGE:
+            self.lost.hear_usage(events.decode_usage(event.data))
+        elif event.name in events.OPERATIONS:
+            self._hear_operation(events.decode(event))
+
+    def _hear_operation(self, payload: events.Payload) -> None:
+        match payload:
+            case OperationStarted(operation=id):
+                self.known[id].started = True
+            case OperationFinished(operation=id):
+                self.known[id].end(payload)
+            case OperationSkipped(operation=id):
+                self.known[id].outcome = SKIPPED

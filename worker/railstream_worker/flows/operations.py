@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from graphlib import TopologicalSorter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from opentelemetry.context import Context
@@ -17,6 +17,7 @@ from railstream import events
 from railstream.errors import RailstreamError, WorkerLostError
 from railstream.events import (
     Blocked,
+    Cancelled,
     Failed,
     Finished,
     OperationFinished,
@@ -26,18 +27,18 @@ from railstream.events import (
 )
 from railstream.graph import in_turn, with_context
 from railstream.job import Job, Operation
+from redis.exceptions import RedisError
 
 from railstream_worker.answering import Answering
 from railstream_worker.calls import Caller
 from railstream_worker.fenced_stream import FencedStream
-from railstream_worker.flows.lane import Known, Lane, read_known
-from railstream_worker.flows.schedule import Schedule
+from railstream_worker.flows.lane import Known, Lane
+from railstream_worker.flows.schedule import SKIPPED, Schedule
+from railstream_worker.flows.turns import FlowTurns
 from railstream_worker.gate import Room
 from railstream_worker.generation import Outcome
-from railstream_worker.reservation import Released, Reservation
-
-if TYPE_CHECKING:
-    from railstream_worker.attempt import Tools
+from railstream_worker.released import Released
+from railstream_worker.tools import Tools
 
 log = logging.getLogger(__name__)
 
@@ -46,30 +47,31 @@ class OperationsRun:
     def __init__(
         self,
         job: Job,
-        reservation: Reservation,
+        known: dict[str, Known],
+        turns: FlowTurns,
         tools: Tools,
         stream: FencedStream,
         room: Room,
         record: Callable[[Usage], None],
         context: Context,
     ) -> None:
+        """``known``: what earlier attempts have done; nothing, in the first one."""
         self._job = job
-        self._reservation = reservation
+        self._known = known
+        self._turns = turns
         self._tools = tools
         self._stream = stream
+        self._attempt = stream.attempt
         self._room = room
         self._record = record
         self._context = context
         self._index = {operation.id: index for index, operation in enumerate(job.operations)}
         self._edges = {operation.id: operation.needs for operation in job.operations}
-        self._turns = in_turn(self._edges, {operation.id: operation.branch for operation in job.operations})
-        self._known = {operation.id: Known() for operation in job.operations}
+        self._order = in_turn(self._edges, {operation.id: operation.branch for operation in job.operations})
         self._usages: list[dict[str, Any]] = []
 
     async def run(self) -> Finished:
         """Until every operation has finished, failed or been skipped."""
-        if self._reservation.takeover:
-            self._known = await read_known(self._tools.redis, self._job)
         for known in self._known.values():
             if known.usage is not None:
                 self._usages.append(known.usage)
@@ -78,7 +80,7 @@ class OperationsRun:
             self._edges,
             self._one,
             self._skip,
-            soft=self._turns,
+            soft=self._order,
             limit=self._job.concurrency,
             on_failure=self._job.on_failure,
             outcomes=outcomes,
@@ -91,30 +93,34 @@ class OperationsRun:
         operation = self._job.operations[self._index[id]]
         index, known = self._index[id], self._known[id]
         self._tell(OperationStarted(id, index, operation.model, operation.branch, operation.configs))
+        known.started = True
         lane = Lane(self._room, index, id, known)
         try:
             outcome = await self._answer(operation, lane)
         except RailstreamError as error:
             outcome = Failed(error=error.envelope())
+        except RedisError:
+            raise  # the queue delivers the job again, and then Redis may answer
         except Exception:
             log.exception("request %s: operation %r failed unexpectedly", self._job.id, id)
             outcome = Failed(
                 error=RailstreamError("the worker failed unexpectedly; its log has the details").envelope()
             )
+        await self._turns.end_one(operation, outcome, self._attempt)
         finished = ended(id, index, outcome, lane)
-        known.finish_reason = finished.finish_reason
+        known.end(finished)
         if finished.usage is not None:
             self._usages.append(finished.usage)
         self._tell(finished)
         return finished.error is None
 
     async def _answer(self, operation: Operation, lane: Lane) -> Outcome:
-        tools, reservation, known = self._tools, self._reservation, lane.known
+        tools, known = self._tools, lane.known
         config = tools.configs.get(operation.configs)
         if known.chunks and (config.on_worker_loss_of(operation.model) == "fail" or not known.only_text):
             raise WorkerLostError("the worker died during the answer; what was sent of it stands, the rest is lost")
         models = tools.models.of(config, operation.model)
-        number = f"{reservation.attempt}.{lane.index}"
+        number = f"{self._attempt}.{lane.index}"
         caller = Caller(self._job.id, number, models, self._record, tools.telemetry.calls, self._context)
         answering = Answering(
             job=self._own_job(operation),
@@ -124,7 +130,7 @@ class OperationsRun:
             caller=caller,
             sink=lane,
             released=Released(known.text, known.chunks),
-            history=self._history(operation),
+            history=await self._history(operation),
             record_rails=partial(tools.telemetry.rails.record, parent_context=self._context),
         )
         return await answering.run()
@@ -142,8 +148,10 @@ class OperationsRun:
         answers = {id: self._known[id].text for id in operation.context_from}
         return {"role": "user", "content": with_context(operation.instruction, answers)}
 
-    def _history(self, operation: Operation) -> list[dict[str, Any]]:
-        """What was said before on the operation's branch, by operations of this job that have finished."""
+    async def _history(self, operation: Operation) -> list[dict[str, Any]]:
+        """What was said before on the operation's branch: all of it, or by this job when it has no session."""
+        if self._turns.keeps(operation):
+            return await self._turns.begin(operation, self._question(operation), self._attempt)
         said: list[dict[str, Any]] = []
         for id in self._before(operation):
             other = self._job.operations[self._index[id]]
@@ -154,10 +162,14 @@ class OperationsRun:
     def _before(self, operation: Operation) -> list[str]:
         """Operations of the same branch that go before this one, the first one first."""
         same = {other.id for other in self._job.operations if other.branch and other.branch == operation.branch}
-        order = [id for id in TopologicalSorter(self._turns).static_order() if id in same]
+        order = [id for id in TopologicalSorter(self._order).static_order() if id in same]
         return order[: order.index(operation.id)] if order else []
 
     async def _skip(self, id: str, reason: str) -> None:
+        """One that an earlier attempt had begun was cut."""
+        if self._known[id].started:
+            await self._turns.end_one(self._job.operations[self._index[id]], Cancelled(reason), self._attempt)
+        self._known[id].outcome = SKIPPED
         self._tell(OperationSkipped(id, self._index[id], reason))
 
     def _tell(self, payload: events.Operations) -> None:

@@ -1,0 +1,92 @@
+"""What earlier attempts left on a request's stream: the text that was released, and the calls that were lost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Final
+
+import msgspec
+from railstream import events, keys
+from railstream.events import Usage
+from railstream.ids import parse_event_id
+from railstream.job import Job
+from redis.asyncio import Redis
+
+ANSWER: Final = "general"
+"""The task of the call that makes the answer."""
+
+
+class LostCalls:
+    """The answering calls that left chunks and no usage: their worker died.
+
+    Calls are told apart by what stands before their number: ``<attempt>``, or ``<attempt>.<index>`` of an operation.
+    One that had released nothing leaves no trace here: nobody can tell whether it was made.
+    """
+
+    def __init__(self) -> None:
+        self._recorded: set[str] = set()
+        self._ended: set[str] = set()
+        self._chunks: Counter[str] = Counter()
+
+    def hear_chunk(self, maker: str) -> None:
+        self._chunks[maker] += 1
+
+    def hear_usage(self, usage: Usage) -> None:
+        self._recorded.add(usage.call)
+        if usage.task != ANSWER:
+            return
+        maker = usage.call.rpartition(".")[0]
+        if usage.outcome == "finished":
+            self._ended.add(maker)  # its rails may release more after it
+        else:
+            del self._chunks[maker]  # another call of the same attempt may follow
+
+    def __iter__(self) -> Iterator[tuple[str, int]]:
+        """Each with how many chunks of it were released."""
+        for maker, chunks in sorted(self._chunks.items()):
+            if maker not in self._ended:
+                number = next(n for n in count(1) if f"{maker}.{n}" not in self._recorded)
+                yield f"{maker}.{number}", chunks
+
+
+@dataclass(slots=True)
+class Released:
+    """The text of the first choice, and whether there was more than text."""
+
+    text: str = ""
+    chunks: int = 0
+    only_text: bool = True
+    lost: LostCalls = field(default_factory=LostCalls)
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+
+
+_decode_delta = msgspec.json.Decoder(_Delta).decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+async def read_released(redis: Redis, job: Job) -> Released:
+    """All that the stream of ``job`` holds, as the next attempt needs it."""
+    released = Released()
+    parts: list[str] = []
+    entries: list[Any] = await redis.xrange(keys.events(job.id)) or []
+    for entry, fields in entries:
+        name = fields[b"event"]
+        if name == events.USAGE:
+            released.lost.hear_usage(events.decode_usage(fields[b"data"]))
+        if name != events.CHUNK:
+            continue
+        released.chunks += 1
+        released.lost.hear_chunk(str(parse_event_id(entry).attempt))
+        if b"choice" in fields and b'"index"' in fields[b"choice"]:
+            released.only_text = False
+        if set(_decode_fields(fields[b"data"])) - {"content", "role"}:
+            released.only_text = False
+        parts.append(_decode_delta(fields[b"data"]).content or "")
+    released.text = "".join(parts)
+    return released
