@@ -215,38 +215,6 @@ class ChecksBody(Guardrails, forbid_unknown_fields=True, kw_only=True):
     guardrails: Guardrails | None = None
 
 
-class FlowPlace(Struct, forbid_unknown_fields=True):
-    """``railstream`` of a flow: the session whose branches its operations name."""
-
-    session: Name | None = None
-
-
-class FlowOperation(Struct, forbid_unknown_fields=True):
-    """``branch``: one of the flow's session; without a session, a name that operations of this flow share."""
-
-    id: Annotated[str, Meta(pattern="^[A-Za-z0-9_.-]{1,64}$")]
-    instruction: Annotated[str, Meta(min_length=1)]
-    model: Name | None = None
-    branch: Name | None = None
-    depends_on: list[Name] = []
-    context_from: list[Name] = []
-    config_id: Name | None = None
-
-
-class FlowBody(Struct, forbid_unknown_fields=True):
-    """``POST /v1/flows``. ``messages`` stand before every operation's instruction; they are kept on no branch."""
-
-    operations: Annotated[list[FlowOperation], Meta(min_length=1, max_length=100)]
-    messages: list[Message] = []
-    stream: bool = False
-    max_concurrent: Annotated[int, Meta(ge=1, le=32)] = 8
-    on_failure: Literal["stop", "continue"] = "continue"
-    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
-    max_tokens: Positive | None = None
-    context: dict[str, Any] | None = None
-    railstream: FlowPlace | None = None
-
-
 REFUSED = {
     "functions": "use tools",
     "function_call": "use tool_choice",

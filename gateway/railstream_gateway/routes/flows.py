@@ -17,11 +17,11 @@ from starlette.responses import Response
 from railstream_gateway import records, submission
 from railstream_gateway.answers import json_answer
 from railstream_gateway.body import read_body
-from railstream_gateway.chat_body import FlowBody, FlowOperation
 from railstream_gateway.collecting import collect
+from railstream_gateway.flow_body import FlowBody, FlowOperation
 from railstream_gateway.flow_view import FlowView, edges_of, flow_object
 from railstream_gateway.gateway import Gateway
-from railstream_gateway.openapi import FLOW
+from railstream_gateway.openapi import CANCEL_FLOW, FLOW, GET_FLOW
 from railstream_gateway.records import Record
 from railstream_gateway.requests import read_as
 from railstream_gateway.resolution import Served, resolve_one
@@ -59,7 +59,7 @@ async def create_flow(request: Request) -> Response:
     return json_answer(flow_object(job.id, int(job.created), fold, status), 200, headers)
 
 
-@router.get("/{id}", response_model=None)
+@router.get("/{id}", openapi_extra=GET_FLOW, response_model=None)
 async def get_flow(request: Request, id: str) -> Response:
     """What came of a flow, or 202 while it runs; with `?stream=true` its stream again, from any position."""
     gateway: Gateway = request.app.state.gateway
@@ -74,7 +74,7 @@ async def get_flow(request: Request, id: str) -> Response:
     return json_answer(flow_object(id, record.created, fold, record.status), 200, headers)
 
 
-@router.post("/{id}/cancel", response_model=None)
+@router.post("/{id}/cancel", openapi_extra=CANCEL_FLOW, response_model=None)
 async def cancel_flow(request: Request, id: str) -> Response:
     """Stop a flow, queued or running. Idempotent."""
     gateway: Gateway = request.app.state.gateway

@@ -2,87 +2,70 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
 from fastapi import APIRouter, Request
-from msgspec import Meta, Struct
-from railstream.conversations import BranchInfo, Entry, SessionInfo
 from railstream.errors import BranchBusyError, InvalidRequestError
 from starlette.responses import Response
 
+from railstream_gateway import openapi
 from railstream_gateway.answers import json_answer
 from railstream_gateway.body import read_body
 from railstream_gateway.gateway import Gateway
 from railstream_gateway.requests import S, read_as
+from railstream_gateway.session_body import (
+    BranchBody,
+    RenameBody,
+    SessionBody,
+    branch_of,
+    message_of,
+    session_of,
+)
 from railstream_gateway.turns import runs
 
 router = APIRouter(prefix="/v1/sessions")
 LISTED = 100
 
-Title = Annotated[str, Meta(max_length=256)]
-Metadata = Annotated[
-    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
-]
 
-
-class SessionBody(Struct, forbid_unknown_fields=True):
-    name: Title | None = None
-    metadata: Metadata | None = None
-
-
-class BranchBody(Struct, forbid_unknown_fields=True, rename={"origin": "from"}):
-    """``at``: the last message that is shared; all of them when it is left out."""
-
-    name: str
-    origin: str | None = None
-    at: str | None = None
-
-
-class RenameBody(Struct, forbid_unknown_fields=True):
-    name: str
-
-
-@router.post("", response_model=None)
+@router.post("", openapi_extra=openapi.CREATE_SESSION, response_model=None)
 async def create_session(request: Request) -> Response:
     """Begin a conversation. It has one branch, `main`."""
     body = await _body(request, SessionBody)
     made = await _gateway(request).sessions.create(_tenant(request), name=body.name or "", metadata=body.metadata)
-    return json_answer(_session(made))
+    return json_answer(session_of(made))
 
 
-@router.get("", response_model=None)
+@router.get("", openapi_extra=openapi.LIST_SESSIONS, response_model=None)
 async def list_sessions(request: Request) -> Response:
     """The conversations of this API key, the latest used first."""
     given = request.query_params.get("limit", "20")
     if not given.isdigit() or not 1 <= int(given) <= LISTED:
         raise InvalidRequestError(f"limit is a number from 1 to {LISTED}, not {given[:80]!r}", param="limit")
     found = await _gateway(request).sessions.listed(_tenant(request), int(given))
-    return json_answer({"object": "list", "data": [_session(info, branches=False) for info in found]})
+    return json_answer({"object": "list", "data": [session_of(info, branches=False) for info in found]})
 
 
-@router.get("/{id}", response_model=None)
+@router.get("/{id}", openapi_extra=openapi.GET_SESSION, response_model=None)
 async def get_session(request: Request, id: str) -> Response:
     """A conversation and its branches."""
-    return json_answer(_session(await _gateway(request).sessions.read(id, _tenant(request))))
+    return json_answer(session_of(await _gateway(request).sessions.read(id, _tenant(request))))
 
 
-@router.post("/{id}", response_model=None)
+@router.post("/{id}", openapi_extra=openapi.CHANGE_SESSION, response_model=None)
 async def change_session(request: Request, id: str) -> Response:
     """Rename a conversation, or give it other metadata."""
     body = await _body(request, SessionBody)
     sessions = _gateway(request).sessions
     changed = await sessions.change(id, _tenant(request), name=body.name, metadata=body.metadata)
-    return json_answer(_session(changed))
+    return json_answer(session_of(changed))
 
 
-@router.delete("/{id}", response_model=None)
+@router.delete("/{id}", openapi_extra=openapi.DELETED, response_model=None)
 async def delete_session(request: Request, id: str) -> Response:
     """Forget a conversation and all that was said in it."""
     await _gateway(request).sessions.delete(id, _tenant(request))
     return json_answer({"id": id, "object": "session.deleted", "deleted": True})
 
 
-@router.post("/{id}/branches", response_model=None)
+@router.post("/{id}/branches", openapi_extra=openapi.CREATE_BRANCH, response_model=None)
 async def create_branch(request: Request, id: str) -> Response:
     """A new branch: empty, or forked `from` another, up to and with the message `at`."""
     body = await _body(request, BranchBody)
@@ -91,10 +74,10 @@ async def create_branch(request: Request, id: str) -> Response:
     made = await _gateway(request).sessions.create_branch(
         id, _tenant(request), body.name, origin=body.origin or "", at=body.at or ""
     )
-    return json_answer(_branch(made))
+    return json_answer(branch_of(made))
 
 
-@router.post("/{id}/branches/{name}", response_model=None)
+@router.post("/{id}/branches/{name}", openapi_extra=openapi.RENAME_BRANCH, response_model=None)
 async def rename_branch(request: Request, id: str, name: str) -> Response:
     """Rename a branch. 409 while somebody is answered on it."""
     body = await _body(request, RenameBody)
@@ -105,21 +88,21 @@ async def rename_branch(request: Request, id: str, name: str) -> Response:
     if holder:
         raise BranchBusyError(f"{holder} is being answered on branch {name!r}", param="name")
     info = await gateway.sessions.read(id, _tenant(request))
-    return json_answer(next(_branch(branch) for branch in info.branches if branch.name == body.name))
+    return json_answer(next(branch_of(branch) for branch in info.branches if branch.name == body.name))
 
 
-@router.delete("/{id}/branches/{name}", response_model=None)
+@router.delete("/{id}/branches/{name}", openapi_extra=openapi.DELETED, response_model=None)
 async def delete_branch(request: Request, id: str, name: str) -> Response:
     """Forget a branch; its messages go with it, as far as no other branch has them."""
     await _gateway(request).sessions.delete_branch(id, _tenant(request), name)
     return json_answer({"name": name, "object": "session.branch.deleted", "deleted": True})
 
 
-@router.get("/{id}/branches/{name}/messages", response_model=None)
+@router.get("/{id}/branches/{name}/messages", openapi_extra=openapi.LIST_MESSAGES, response_model=None)
 async def list_messages(request: Request, id: str, name: str) -> Response:
     """What was said on a branch, oldest first."""
     found = await _gateway(request).sessions.messages(id, _tenant(request), name)
-    return json_answer({"object": "list", "data": [_message(entry) for entry in found]})
+    return json_answer({"object": "list", "data": [message_of(entry) for entry in found]})
 
 
 async def _body(request: Request, schema: type[S]) -> S:
@@ -135,36 +118,3 @@ def _gateway(request: Request) -> Gateway:
 def _tenant(request: Request) -> str:
     tenant: str = request.state.tenant
     return tenant
-
-
-def _session(info: SessionInfo, *, branches: bool = True) -> dict[str, Any]:
-    shown: dict[str, Any] = {
-        "id": info.id,
-        "object": "session",
-        "created": int(info.created),
-        "updated": int(info.updated),
-        "name": info.name,
-        "metadata": info.metadata,
-    }
-    return shown | {"branches": [_branch(branch) for branch in info.branches]} if branches else shown
-
-
-def _branch(info: BranchInfo) -> dict[str, Any]:
-    return {
-        "name": info.name,
-        "object": "session.branch",
-        "created": int(info.created),
-        "messages": info.messages,
-        "from": info.origin or None,
-        "at": info.at or None,
-    }
-
-
-def _message(entry: Entry) -> dict[str, Any]:
-    shown = {"id": entry.id, "object": "session.message", "created": int(entry.created), **entry.message}
-    shown |= {"request_id": entry.request or None}
-    if entry.operation:
-        shown |= {"operation": entry.operation}
-    if entry.finish_reason:
-        shown |= {"finish_reason": entry.finish_reason, "partial": entry.partial, "usage": entry.usage}
-    return shown
