@@ -135,7 +135,9 @@ def _usage(verdict: Verdict, client: Client, log: list[Entry], calls: list[dict[
     for record in records:
         call = by_call.get(record["call"])
         told = record.get("output_tokens")
-        if call is None:
+        if call is None and record["outcome"] in ("cancelled", "lost") and told is None:
+            verdict.counts["calls left before they arrived"] += 1  # begun here, and ended before the upstream had it
+        elif call is None:
             verdict.breach("money", client, f"usage of a call that was never made: {record}")
         elif record.get("complete", True) and (told, record.get("input_tokens")) != (
             call["tokens"],
