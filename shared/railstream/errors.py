@@ -159,7 +159,10 @@ CALL_ERRORS: Mapping[str, tuple[int, bool]] = {
 
 
 class CallError(RailstreamError):
-    """An LLM call failed. ``code`` is a key of `CALL_ERRORS`; the provider's own code and request id stand beside."""
+    """An LLM call failed. ``code`` is a key of `CALL_ERRORS`; the provider's own code and request id stand beside.
+
+    ``partial`` is the text that had come by then: of the model itself at its port, of what rails let through above it.
+    """
 
     type = "upstream_error"
 
@@ -178,6 +181,7 @@ class CallError(RailstreamError):
         self.provider_code = provider_code
         self.provider_request_id = provider_request_id
         self.retry_after = retry_after
+        self.partial = ""
 
 
 class RailError(RailstreamError):

@@ -14,11 +14,14 @@ from railstream_worker.llm.port import Call, ChatModel, Delta, Finish, ResponseI
 from railstream_worker.models import build
 
 KEY = "sk-testing-0123456789"
+PLACES = {"google_genai": "v1beta", "gemini": "v1beta/openai"}
+"""Where an engine's API stands on the upstream, when not under ``/v1``."""
 
 
 def model_on(upstream: Upstream, engine: str, *, parameters: dict[str, Any] | None = None, **options: Any) -> ChatModel:
     """``options``: of the model's ``railstream`` section; it does not retry unless they say so."""
-    where = {"base_url": upstream.url, "api_key": KEY} | (parameters or {})
+    url = f"http://{upstream.host}:{upstream.port}/{PLACES.get(engine, 'v1')}"
+    where = {"base_url": url, "api_key": KEY} | (parameters or {})
     entry = {"type": "main", "engine": engine, "model": "m-1", "parameters": where}
     config = RailsConfig.from_content(config={"models": [entry | {"railstream": {"max_retries": 0} | options}]})
     return build(config.models[0], config.deadlines_of(config.models[0]))

@@ -22,7 +22,7 @@ from railstream_worker.models import Models
 Serve = Callable[..., ChatModel]
 
 
-@pytest.fixture(params=["openai", "anthropic"])
+@pytest.fixture(params=["openai", "anthropic", "google_genai"])
 async def serve(request: pytest.FixtureRequest, upstream: Upstream) -> AsyncGenerator[Serve, None]:
     if request.param == "anthropic":
         pytest.importorskip("anthropic", reason="the extra `anthropic` is not installed")

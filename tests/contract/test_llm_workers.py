@@ -12,6 +12,7 @@ from harness.stack import Stack
 from railstream import keys
 from railstream.ids import partition_of
 from railstream.testing import Script, ToolCall
+from railstream.testing.content import SIGNATURE
 from redis.asyncio import Redis
 
 StartStack = Callable[..., Awaitable[Stack]]
@@ -68,13 +69,17 @@ async def test_requests_per_minute_hold_over_three_workers(start_stack: StartSta
     assert len(await redis.keys(keys.limit("*"))) == 1
 
 
-async def test_anthropics_answer_reaches_an_openai_client_under_rails_with_its_usage(start_stack: StartStack) -> None:
-    pytest.importorskip("anthropic", reason="the extra `anthropic` is not installed")
+@pytest.mark.parametrize("engine", ["anthropic", "google_genai"])
+async def test_another_wires_answer_reaches_an_openai_client_under_rails_with_its_usage(
+    start_stack: StartStack, engine: str
+) -> None:
+    if engine == "anthropic":
+        pytest.importorskip("anthropic", reason="the extra `anthropic` is not installed")
     rails = {
         "output": {"flows": ["regex check output"], "streaming": {"enabled": True}},
         "config": {"regex_detection": {"output": {"patterns": ["never said"]}}},
     }
-    models = [{"type": "main", "engine": "anthropic", "model": "testing"}]
+    models = [{"type": "main", "engine": engine, "model": "testing"}]
     tool = {"name": "weather", "arguments": '{"city": "Zürich"}', "id": "toolu_1"}
     script = Script(words=8, reasoning=2, tool_calls=(ToolCall(**tool),), prompt_tokens=20, cached_tokens=5)
     stack = await start_stack(configs={"main": {"models": models, "rails": rails}}, script=script)
@@ -95,3 +100,31 @@ async def test_anthropics_answer_reaches_an_openai_client_under_rails_with_its_u
     usage = chunks[-1].usage
     assert (usage.prompt_tokens, usage.prompt_tokens_details.cached_tokens) == (20, 5)
     assert usage.completion_tokens_details.reasoning_tokens == 2
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_what_gemini_signed_goes_to_an_openai_client_and_back(start_stack: StartStack, stream: bool) -> None:
+    """Such a model refuses a history of tools without its signatures; the client keeps them unknowing."""
+    tool = ToolCall("weather", '{"city": "Zürich"}', "call_1")
+    models = [{"type": "main", "engine": "google_genai", "model": "gemini-3.8-pro"}]
+    stack = await start_stack(configs={"main": {"models": models}}, script=Script(tool_calls=(tool,)))
+    messages: list[Any] = [{"role": "user", "content": "How is it there?"}]
+    async with stack.client() as client:
+        asked = {"model": "gemini-3.8-pro", "messages": messages}
+        if stream:
+            async with client.chat.completions.stream(**asked) as answering:
+                completion: Any = await answering.get_final_completion()
+        else:
+            completion = await client.chat.completions.create(**asked)
+        message = completion.choices[0].message
+        messages += [
+            message.model_dump(exclude_none=True),
+            {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "sun"},
+        ]
+        stack.upstream.script = Script(words=3)
+        completion = await client.chat.completions.create(**asked)
+    assert completion.choices[0].message.content == "".join(Script(words=3).says())
+    body = stack.upstream.ledger[-1].body
+    assert body is not None
+    (part,) = body["request"]["contents"][1]["parts"]
+    assert part["thoughtSignature"] == SIGNATURE

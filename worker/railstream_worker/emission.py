@@ -115,8 +115,24 @@ class ToolChannel(Channel):
         self._tool = tool
         super().__init__("tools", sink, guards, index)
 
+    def push(self, text: str, raw: bytes, choice: bytes) -> None:
+        """Some providers send a call whole: its id and name go first, so that no rewritten delta is without them."""
+        if self._guard is not None and text and (head := _head(raw)):
+            super().push("", head, choice)
+            raw = self._delta(text)
+        super().push(text, raw, choice)
+
     def _delta(self, text: str) -> bytes:
         return _encode({"tool_calls": [{"index": self._tool, "function": {"arguments": text}}]})
+
+
+def _head(raw: bytes) -> bytes:
+    """The delta of a call that begins, without its arguments; nothing of one that goes on."""
+    delta = msgspec.json.decode(raw)
+    (fragment,) = delta["tool_calls"]
+    if not fragment.get("id"):
+        return b""
+    return _encode({**delta, "tool_calls": [{**fragment, "function": {**fragment["function"], "arguments": ""}}]})
 
 
 class Emission:

@@ -84,7 +84,7 @@ def build(entry: Model, deadlines: Deadlines, quota: Quota | None = None) -> Cha
     try:
         model = _MAKERS[entry.wire](entry, deadlines)
     except ImportError as error:
-        extra = "worker" if entry.wire == "openai" else entry.wire
+        extra = "worker" if entry.wire in ("openai", "google") else entry.wire
         raise ConfigurationError(
             f"engine {entry.engine!r} needs the extra {extra!r}: pip install 'railstream[{extra}]' ({error})"
         ) from error
@@ -118,6 +118,12 @@ def _anthropic(entry: Model, deadlines: Deadlines) -> ChatModel:
     from railstream_worker.llm.anthropic_model import AnthropicModel
 
     return AnthropicModel(_endpoint(entry, deadlines))
+
+
+def _google(entry: Model, deadlines: Deadlines) -> ChatModel:
+    from railstream_worker.llm.google_model import GoogleModel
+
+    return GoogleModel(_endpoint(entry, deadlines))
 
 
 def _huggingface(entry: Model, deadlines: Deadlines) -> ChatModel:
@@ -160,6 +166,7 @@ def _endpoint(entry: Model, deadlines: Deadlines) -> Endpoint:
 _MAKERS: Mapping[str, Callable[[Model, Deadlines], ChatModel]] = {
     "openai": _openai,
     "anthropic": _anthropic,
+    "google": _google,
     "huggingface": _huggingface,
     "scripted": _scripted,
 }

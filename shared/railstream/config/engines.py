@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-Wire = Literal["openai", "anthropic", "huggingface", "scripted"]
+Wire = Literal["openai", "anthropic", "google", "huggingface", "scripted"]
 
 
 class Engine(NamedTuple):
@@ -15,6 +15,8 @@ class Engine(NamedTuple):
     key: str = ""
     """The environment variable that usually holds its API key."""
     wire: Wire = "openai"
+    other_key: str = ""
+    """A variable that is looked at where the first one is not set."""
     url_variable: str = ""
     """An environment variable that says where it is."""
     refuses: frozenset[str] = frozenset()
@@ -31,10 +33,20 @@ class Engine(NamedTuple):
     """What such a message itself needs for that."""
     tools_end_with_stop: bool = False
     """It says ``stop`` where tools were called."""
+    thoughts_in_total: bool = False
+    """Tokens of reasoning are counted in ``total_tokens`` alone."""
 
 
 _NIM = Engine("https://integrate.api.nvidia.com/v1", "NVIDIA_API_KEY")
 _VLLM = Engine("http://localhost:8000/v1", continues={"continue_final_message": True, "add_generation_prompt": False})
+_GOOGLE = Engine(
+    "https://generativelanguage.googleapis.com/v1beta",
+    "GEMINI_API_KEY",
+    wire="google",
+    other_key="GOOGLE_API_KEY",
+    url_variable="GOOGLE_GEMINI_BASE_URL",
+    refuses=frozenset({"logit_bias", "logprobs", "top_logprobs"}),
+)
 _AZURE = Engine(key="AZURE_OPENAI_API_KEY", url_variable="AZURE_OPENAI_ENDPOINT", key_header="api-key")
 
 ENGINES: Final[Mapping[str, Engine]] = {
@@ -66,8 +78,14 @@ ENGINES: Final[Mapping[str, Engine]] = {
         "https://api.groq.com/openai/v1", "GROQ_API_KEY", refuses=frozenset({"logprobs", "logit_bias", "top_logprobs"})
     ),
     "gemini": Engine(
-        "https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY", tools_end_with_stop=True
+        "https://generativelanguage.googleapis.com/v1beta/openai",
+        "GEMINI_API_KEY",
+        other_key="GOOGLE_API_KEY",
+        tools_end_with_stop=True,
+        thoughts_in_total=True,
     ),
+    "google": _GOOGLE,
+    "google_genai": _GOOGLE,
     "mistral": Engine(
         "https://api.mistral.ai/v1",
         "MISTRAL_API_KEY",

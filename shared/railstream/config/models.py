@@ -154,7 +154,7 @@ class Model(Section):
         if refused:
             place: Location = ("parameters", refused[0])
             raise Misplaced([(place, f"the engine {self.engine!r} refuses this option")])
-        if where_it_is and self.wire in ("openai", "anthropic") and not self.base_url:
+        if where_it_is and self.wire in ("openai", "anthropic", "google") and not self.base_url:
             variable = self.preset.url_variable
             message = f"where {self.engine!r} is must be said: set `parameters.base_url`, or the variable {variable}"
             raise Misplaced([(("engine",), message)])
@@ -199,7 +199,8 @@ class Model(Section):
         """The environment variable that holds the API key; empty when none does."""
         if self.api_key_env_var or self.parameters.get("api_key"):
             return self.api_key_env_var or ""
-        return self.preset.key
+        preset = self.preset
+        return preset.other_key if os.environ.get(preset.other_key) and not os.environ.get(preset.key) else preset.key
 
     @property
     def api_key(self) -> str:

@@ -168,3 +168,27 @@ def test_released_text_is_what_was_pushed_however_it_is_released(texts: list[str
         release(step, None)
         left -= step
     assert sink.text == "".join(texts)
+
+
+def test_a_call_that_came_whole_keeps_its_id_and_name_when_its_arguments_leave_in_parts() -> None:
+    emission, sink, guards = guarded()
+    function = {"name": "f", "arguments": '{"a":1}'}
+    signed = {"extra_content": {"google": {"thought_signature": "s"}}}
+    tools = json.dumps([{"index": 0, "id": "c", "type": "function", "function": function, **signed}]).encode()
+    emission.push(Delta(0, b'{"role":"assistant","tool_calls":%b}' % tools, tools=tools))
+    guards["tools"].release(3, None)
+    guards["tools"].release(4, None)
+    head, *pieces = [json.loads(delta)["tool_calls"][0] for delta, _ in sink.chunks]
+    assert (head["id"], head["function"], head["extra_content"]) == (
+        "c", {"name": "f", "arguments": ""}, signed["extra_content"],
+    )  # fmt: skip
+    assert [piece["function"] for piece in pieces] == [{"arguments": '{"a'}, {"arguments": '":1}'}]
+    assert not any("id" in piece for piece in pieces)
+
+
+def test_a_call_that_came_whole_and_is_guarded_by_nobody_leaves_as_it_came() -> None:
+    sink = Kept()
+    emission = Emission(0, sink, lambda channel, release: None)
+    tools = b'[{"index":0,"id":"c","function":{"name":"f","arguments":"{}"}}]'
+    emission.push(Delta(0, b'{"tool_calls":%b}' % tools, tools=tools))
+    assert [delta for delta, _ in sink.chunks] == [b'{"tool_calls":%b}' % tools]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from railstream.errors import CallError
 from railstream.events import Blocked, Failed
 
 from railstream_worker.api.response import GenerationResponse
@@ -16,9 +17,16 @@ Answer = dict[str, Any] | str | GenerationResponse
 
 
 def answer_of(run: Run, sheet: Sheet, outcome: Outcome) -> Answer:
-    """Raises the error of an answer that failed. A blocked one is the refusal, and nothing of what was said."""
+    """The answer as it was asked for: a blocked one is the refusal, and nothing of what was said.
+
+    Raises:
+        RailstreamError: of an answer that failed, with the text that was let through.
+    """
     if isinstance(outcome, Failed):
-        raise run.failure(outcome)
+        error = run.failure(outcome)
+        if isinstance(error, CallError):
+            error.partial = "".join(sheet.texts)  # in place of what the model said: rails may have kept some of it
+        raise error
     message = _blocked(run, outcome) if isinstance(outcome, Blocked) else _message(sheet)
     reasoning = "" if isinstance(outcome, Blocked) else "".join(sheet.reasoning)
     if run.question.wants_response:

@@ -39,6 +39,8 @@ class EventLines:
                         raise
                     self.done, self.failure = True, error
                     break
+            else:
+                self._other(line)
         return parts
 
     def end(self) -> None:
@@ -53,6 +55,9 @@ class EventLines:
         self._data.clear()
         if data and not self.done:
             self._event(data, parts)
+
+    def _other(self, line: bytes) -> None:
+        """A line that is neither data nor the end of an event: comments, names of events."""
 
     def _event(self, data: bytes, parts: list[Part]) -> None:
         raise NotImplementedError

@@ -75,11 +75,12 @@ class Exchange:
 
 
 async def answer(source: Source, call: Call, patience: Patience) -> AsyncGenerator[Sequence[Part], None]:
-    """Parts as they arrive. Raises ``CallError``; never ends without the provider's end signal."""
+    """Parts as they arrive. Raises ``CallError`` with the text so far; never ends without the provider's end signal."""
     loop = asyncio.get_running_loop()
     last = loop.time() + patience.total
     exchange, begun = await _begin(source, call, patience, last)
     reader = exchange.reader
+    said = _texts(begun)
     try:
         yield begun
         body = exchange.body if patience.chunk >= patience.first_token else _watched(exchange.body, patience.chunk)
@@ -87,6 +88,7 @@ async def answer(source: Source, call: Call, patience: Patience) -> AsyncGenerat
             async for data in body:
                 parts = reader.feed(data)
                 if parts:
+                    said += _texts(parts)
                     yield parts
                 if reader.done:
                     break
@@ -95,12 +97,30 @@ async def answer(source: Source, call: Call, patience: Patience) -> AsyncGenerat
         reader.end()
         if not reader.complete:
             raise truncated(source.provider, source.name)
-    except (TimeoutError, httpx2.TimeoutException) as error:
-        raise late(source.provider, source.name, "chunk_timeout", patience.chunk) from error
-    except (httpx2.HTTPError, httpx2.StreamError) as error:
-        raise _broken(source, error) from error
+    except Exception as error:
+        failure = _failure(source, patience, error)
+        failure.partial = "".join(said)
+        if failure is error:
+            raise
+        raise failure from error
     finally:
         await exchange.aclose()
+
+
+def _texts(parts: Sequence[Part]) -> list[str]:
+    """Of the first choice."""
+    return [part.content for part in parts if type(part) is Delta and not part.index]
+
+
+def _failure(source: Source, patience: Patience, error: Exception) -> CallError:
+    """What an exception of the reading means. Raises it again where it is none of the provider's."""
+    if isinstance(error, CallError):
+        return error
+    if isinstance(error, TimeoutError | httpx2.TimeoutException):
+        return late(source.provider, source.name, "chunk_timeout", patience.chunk)
+    if isinstance(error, httpx2.HTTPError | httpx2.StreamError):
+        return _broken(source, error)
+    raise error
 
 
 async def _watched(body: AsyncGenerator[bytes, None], seconds: float) -> AsyncGenerator[bytes, None]:

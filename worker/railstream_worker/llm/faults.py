@@ -31,6 +31,7 @@ BY_STATUS: Final[Mapping[int, str]] = {
 }
 BY_WORD: Final[Mapping[str, str]] = {
     "invalid_api_key": "authentication",
+    "api_key_invalid": "authentication",  # Google: with status 400
     "authentication_error": "authentication",
     "unauthenticated": "authentication",
     "permission_error": "permission",
@@ -85,9 +86,13 @@ def answered(
 
     ``status``: of the response, 200 inside a stream. ``message``: for an object that has none.
     """
-    fields = error if isinstance(error, dict) else {"message": error if isinstance(error, str) else ""}
+    fields = _fields(error)
     said = str(fields.get("message") or message or f"the provider answered with status {status}")
     provider_code, kind = fields.get("code"), fields.get("type") or fields.get("status")
+    if isinstance(provider_code, int) and isinstance(fields.get("status"), str):
+        # Google's: the number is the status, which the words tell better.
+        status = provider_code if status == 200 else status
+        provider_code = _detail(fields, "reason") or fields["status"]
     shown = provider_code if provider_code is not None else kind
     headers = headers or {}
     param = fields.get("param")
@@ -96,15 +101,40 @@ def answered(
         code=code_of(status, provider_code, kind, said),
         provider_code=None if shown is None else redact(str(shown), key),
         provider_request_id=headers.get("x-request-id") or headers.get("request-id"),
-        retry_after=retry_after(headers),
+        retry_after=retry_after(headers) or _seconds(_detail(fields, "retryDelay")),
         param=param if isinstance(param, str) else None,
     )
+
+
+def _fields(error: Any) -> dict[str, Any]:
+    """The error object; Google's compatible endpoint has it inside a list of one."""
+    if isinstance(error, list):
+        error = error[0] if error else None
+    if isinstance(error, dict):
+        inner = error.get("error")
+        return inner if isinstance(inner, dict) else error
+    return {"message": error if isinstance(error, str) else ""}
+
+
+def _detail(fields: Mapping[str, Any], name: str) -> Any:
+    """A field of the first of Google's error details that has it."""
+    details = fields.get("details")
+    found = details if isinstance(details, list) else ()
+    return next((detail[name] for detail in found if isinstance(detail, dict) and detail.get(name)), None)
+
+
+def _seconds(duration: Any) -> float | None:
+    """Of a duration as Google writes it, such as ``53.5s``."""
+    try:
+        return max(0.0, float(str(duration).removesuffix("s")))
+    except ValueError:
+        return None
 
 
 def code_of(status: int, provider_code: Any, kind: Any, message: str) -> str:
     """A key of `railstream.errors.CALL_ERRORS`."""
     by_code = BY_WORD.get(str(provider_code).lower())
-    if by_code in ("context_too_long", "content_filtered", "permission"):
+    if by_code in ("authentication", "context_too_long", "content_filtered", "permission"):
         return by_code
     if status in (200, 400, 413, 422) and TOO_LONG.search(message):
         return "context_too_long"

@@ -90,7 +90,7 @@ class HuggingFaceModel:
         self._skips = {"skip_prompt": True, "skip_special_tokens": True}
 
     async def stream(self, call: Call) -> AsyncGenerator[Sequence[Part], None]:
-        """Parts as they are generated, the count of tokens so far with each. Raises ``CallError``."""
+        """Parts as they are generated, the count of tokens so far with each. Raises ``CallError``, as the port says."""
         params = {**self._params, **accepted(call, self.name, self._refuses, self._drops)}
         options, stops = options_of(params), Stops(stops_of(params))
         loop = asyncio.get_running_loop()
@@ -98,12 +98,14 @@ class HuggingFaceModel:
         run = _Run(AsyncTextIteratorStreamer(pipeline.tokenizer, **self._skips))
         made = loop.run_in_executor(self._thread, self._generate, run, call.messages, options, params.get("seed"))
         made.add_done_callback(_seen)
+        heard: list[str] = []
         try:
             yield [ResponseInfo(model=self.name)]
             async with aclosing(self._texts(run)) as texts:
                 async for text in texts:
                     said = stops.feed(text)
                     if said:
+                        heard.append(said)
                         yield [_delta(said), run.tokens]
                     if stops.hit:
                         run.stopped.set()
@@ -113,6 +115,9 @@ class HuggingFaceModel:
                 yield [_delta(rest)]
             reason = "length" if run.ran_out and not stops.hit else "stop"
             yield [Finish(0, reason, reason), run.tokens]
+        except CallError as error:
+            error.partial = "".join(heard)
+            raise
         finally:
             run.stopped.set()
             made.cancel()

@@ -58,7 +58,8 @@ class OpenAIModel:
         return {**traced(call), **key}
 
     def reader(self) -> ChunkReader:
-        return ChunkReader(tools_end_with_stop=self._endpoint.engine.tools_end_with_stop)
+        engine = self._endpoint.engine
+        return ChunkReader(tools_end_with_stop=engine.tools_end_with_stop, thoughts_in_total=engine.thoughts_in_total)
 
     def fault(self, error: Exception) -> CallError | None:
         return call_error(error, self._endpoint.api_key) if isinstance(error, openai.APIError) else None

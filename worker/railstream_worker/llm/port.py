@@ -71,7 +71,10 @@ Part = Delta | Finish | TokenCount | ResponseInfo
 
 
 class ChatModel(Protocol):
-    """One configured model. Raises `railstream.errors.CallError`, with ``truncated`` when the end signal is missing."""
+    """One configured model. Raises `railstream.errors.CallError`, with ``truncated`` when the end signal is missing.
+
+    Whatever fails after the first content carries the text so far as its ``partial``.
+    """
 
     name: str
     """The configured model name: the only one that becomes a metric label."""

@@ -69,14 +69,16 @@ class ChunkReader(EventLines):
     """Feed it bytes; it gives parts. ``done`` once ``[DONE]`` was read.
 
     ``tools_end_with_stop``: an answer that called tools ends with ``stop`` here, and means ``tool_calls``.
+    ``thoughts_in_total``: tokens of reasoning are those of the total that are neither prompt nor completion.
     """
 
-    def __init__(self, *, tools_end_with_stop: bool = False) -> None:
+    def __init__(self, *, tools_end_with_stop: bool = False, thoughts_in_total: bool = False) -> None:
         super().__init__()
         self._open: set[int] = set()
         self._finished: set[int] = set()
         self._informed = False
         self._calling: set[int] | None = set() if tools_end_with_stop else None
+        self._thoughts_in_total = thoughts_in_total
 
     @property
     def complete(self) -> bool:
@@ -103,7 +105,7 @@ class ChunkReader(EventLines):
             self._choice(choice, parts)
         usage = chunk.usage or (chunk.x_groq or {}).get("usage")
         if usage:
-            parts.append(token_count(usage))
+            parts.append(token_count(_with_thoughts(usage) if self._thoughts_in_total else usage))
 
     def _choice(self, choice: _Choice, parts: list[Part]) -> None:
         self._open.add(choice.index)
@@ -200,6 +202,20 @@ def token_count(usage: dict[str, Any]) -> TokenCount:
         reasoning_tokens=int(completion.get("reasoning_tokens") or 0),
         raw=usage,
     )
+
+
+def _with_thoughts(usage: dict[str, Any]) -> dict[str, Any]:
+    """OpenAI's usage object as OpenAI fills it: the completion holds what was thought."""
+    asked, said = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+    details = usage.get("completion_tokens_details") or {}
+    thought = int(usage.get("total_tokens") or 0) - asked - said
+    if thought <= 0:
+        return usage
+    return {
+        **usage,
+        "completion_tokens": said + thought,
+        "completion_tokens_details": {**details, "reasoning_tokens": thought},
+    }
 
 
 def provider_error(data: bytes) -> CallError:
