@@ -104,7 +104,17 @@ def test_prometheus_scrapes_both_sides_and_the_collectors_exporter() -> None:
     assert jobs.keys() == {"railstream-gateway", "railstream-worker", "otel-collector"}
     (target,) = jobs["otel-collector"]["static_configs"][0]["targets"]
     assert target.split(":")[1] == collector["exporters"]["prometheus"]["endpoint"].split(":")[1]
-    assert prometheus["rule_files"] == ["/etc/prometheus/prices.yml"]
+    assert prometheus["rule_files"] == ["/etc/prometheus/prices.yml", "/etc/prometheus/alerts.yml"]
+    mounted = yaml.safe_load((DEPLOY.parents[1] / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+    assert {volume.split(":")[1] for volume in mounted["prometheus"]["volumes"]} >= set(prometheus["rule_files"])
+
+
+def test_every_metric_that_an_alert_names_is_exported() -> None:
+    rules = [rule for group in load("prometheus/alerts.yml")["groups"] for rule in group["rules"]]
+    for rule in rules:
+        named = set(re.findall(r"\b(?:gen_ai_client|railstream)_[a-z0-9_]+(?=[\[{ ])", rule["expr"]))
+        assert named <= exported(), f"alert {rule['alert']} names {named - exported()}"
+        assert {"summary"} <= rule["annotations"].keys()
 
 
 def test_grafana_finds_its_data_and_its_dashboard(dashboard: Any) -> None:
