@@ -1,6 +1,6 @@
 # The load balancer of the compose stack: HAProxy, as Debian packages it.
 FROM debian:trixie-slim
-RUN apt-get update && apt-get install -y --no-install-recommends haproxy && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends haproxy && rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 COPY deploy/haproxy.cfg /etc/haproxy/haproxy.cfg
 USER haproxy
 EXPOSE 8000

@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,29 @@ async def test_workers_are_added_and_a_stopped_one_leaves_with_0() -> None:
     await docker("stop", leaver)
     assert await docker("inspect", "--format", "{{.State.ExitCode}}", leaver) == "0"
     await until(lambda: workers_seen(3), timeout=15, what="3 workers are seen")
+    await whole()
+
+
+async def test_a_stopped_gateway_hands_over_its_streams_and_leaves_with_0() -> None:
+    await whole()
+    expected = await uncut(seed=6)
+    leaver = (await containers("gateway"))[0]
+
+    async def read() -> str:
+        async with ask(seed=6) as stream:
+            streams.append(stream)
+            with suppress(Incomplete):
+                await stream.read()
+        frames, _ = await resumed(stream.request_id, stream.frames)
+        return text_of(frames)
+
+    streams: list[Stream] = []
+    async with asyncio.TaskGroup() as group:
+        readers = [group.create_task(read()) for _ in range(4)]
+        await until(lambda: [len(stream.frames) > 20 for stream in streams] == [True] * 4)
+        await docker("stop", "--time", "30", leaver)
+    assert {reader.result() for reader in readers} == {expected}
+    assert await docker("inspect", "--format", "{{.State.ExitCode}}", leaver) == "0"
     await whole()
 
 
