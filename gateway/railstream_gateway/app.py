@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import socket
 from collections.abc import AsyncIterator
 from typing import Any
@@ -67,6 +68,7 @@ def create_app(
         open_streams=OpenStreams(settings.max_streams),
         presence=Presence(
             redis,
+            f"{name}-{secrets.token_hex(3)}",
             retention=settings.retention,
             cancelled=lambda: telemetry.instruments.cancelled("disconnect"),
         ),
@@ -86,7 +88,8 @@ def create_app(
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     gateway: Gateway = app.state.gateway
-    background = [asyncio.create_task(run) for run in (gateway.hub.run(), gateway.admission.run())]
+    services = (gateway.hub.run(), gateway.admission.run(), gateway.presence.run())
+    background = [asyncio.create_task(run) for run in services]
     for task in background:
         task.add_done_callback(_report)
     try:

@@ -69,18 +69,20 @@ async def is_enqueued(redis: Redis, request_id: str) -> bool:
     return bool(await redis.hexists(keys.request(request_id), MARK))
 
 
-async def enqueue(redis: Redis, job: Job, *, pool: str, policy: str, headers: dict[str, str]) -> str:
-    """Queue a job, with one reader counted; returns its entry's id. A connection that breaks is tried once more.
+async def enqueue(redis: Redis, job: Job, *, pool: str, policy: str, headers: dict[str, str], gateway: str) -> str:
+    """Queue a job, with one reader of this gateway counted; returns its entry's id. A connection that breaks is tried
+    once more.
 
     Raises:
         redis.RedisError: Redis is down or refuses; the job may be queued all the same.
     """
     message = await _message(job, headers)
+    fields = _fields(job, policy, gateway)
     try:
-        return await _send(redis, job, message, pool, policy)
+        return await _send(redis, job, message, pool, fields)
     except (RedisConnectionError, RedisTimeoutError) as error:
         log.info("request %s: sent to the queue again: %s", job.id, error)
-        return await _send(redis, job, message, pool, policy)
+        return await _send(redis, job, message, pool, fields)
 
 
 async def _message(job: Job, headers: dict[str, str]) -> bytes:
@@ -94,11 +96,11 @@ async def _message(job: Job, headers: dict[str, str]) -> bytes:
     return envelope
 
 
-async def _send(redis: Redis, job: Job, message: bytes, pool: str, policy: str) -> str:
+async def _send(redis: Redis, job: Job, message: bytes, pool: str, fields: dict[Any, Any]) -> str:
     key = keys.request(job.id)
     pipeline = redis.pipeline(transaction=False)
     pipeline.hsetnx(key, "status", "queued")
-    pipeline.hset(key, mapping=_fields(job, policy))
+    pipeline.hset(key, mapping=fields)
     pipeline.expire(key, TTL)
     pipeline.xadd(keys.jobs(pool), {"__data__": message})
     pipeline.hset(key, MARK, "1")
@@ -106,7 +108,7 @@ async def _send(redis: Redis, job: Job, message: bytes, pool: str, policy: str) 
     return entry.decode()
 
 
-def _fields(job: Job, policy: str) -> dict[Any, Any]:
+def _fields(job: Job, policy: str, gateway: str) -> dict[Any, Any]:
     return {
         "kind": job.kind,
         "model": job.model,
@@ -117,5 +119,6 @@ def _fields(job: Job, policy: str) -> dict[Any, Any]:
         "include_usage": int(job.include_usage),
         "on_disconnect": policy,
         "readers": 1,
+        f"readers:{gateway}": 1,
         "traceparent": job.traceparent,
     }

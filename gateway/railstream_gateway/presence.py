@@ -1,16 +1,19 @@
 """A reader's presence: the last one that leaves a running request cancels it, if its policy says so.
 
-A gateway that drains, dies or closes a slow reader is not a client that leaves: its readers may come back.
+A gateway that drains, dies or closes a slow reader is not a client that leaves: its readers may come back. Readers are
+counted by gateway, and each gateway keeps a key of its own alive: those of a dead one keep no request running.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Final
 
+from railstream import keys
 from railstream.errors import InvalidRequestError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -26,6 +29,13 @@ LONGEST_GRACE: Final = 3600.0
 """Seconds."""
 CLOSED_GRACE: Final = 30.0
 """Seconds that a reader whom we closed (too slow) has to come back."""
+LIFE: Final = 30.0
+"""Seconds that a gateway's key outlives its last beat: who has none is dead, and its readers had time to come back."""
+BEATS: Final = 3
+"""In one life."""
+AGAIN: Final = 1.0
+"""Seconds until the next beat when one failed."""
+BROKEN: Final = (RedisError, OSError, TimeoutError)
 
 
 def parse_policy(value: str | None) -> str:
@@ -58,16 +68,40 @@ def grace_of(policy: str) -> float | None:
 class Presence:
     """The readers of this gateway, and the grace that runs for those who left."""
 
-    def __init__(self, redis: Redis, *, retention: float, cancelled: Callable[[], None] = lambda: None) -> None:
-        """``cancelled`` is called for each request that is cancelled because nobody reads it."""
+    def __init__(
+        self, redis: Redis, name: str, *, retention: float, cancelled: Callable[[], None] = lambda: None
+    ) -> None:
+        """``name``: of this gateway, as long as it lives. ``cancelled`` is called for each request that is cancelled
+        because nobody reads it.
+        """
+        self.name = name
         self._redis = redis
         self._retention = retention
         self._cancelled = cancelled
         self._tasks: set[asyncio.Task[None]] = set()
+        self._steady_since = math.inf
+        """The moment since which no beat failed, by the loop's clock."""
+
+    async def run(self) -> None:
+        """Beat. The key goes with this gateway when it stops, and by itself when it dies."""
+        loop, key = asyncio.get_running_loop(), keys.gateway(self.name)
+        try:
+            while True:
+                try:
+                    await self._redis.set(key, 1, px=round(LIFE * 1000))
+                    self._steady_since = min(self._steady_since, loop.time())
+                    await asyncio.sleep(LIFE / BEATS)
+                except BROKEN as error:
+                    log.debug("the gateway's key could not be renewed: %s", error)
+                    self._steady_since = math.inf
+                    await asyncio.sleep(min(AGAIN, LIFE / BEATS))
+        finally:
+            with contextlib.suppress(*BROKEN):
+                await self._redis.delete(key)
 
     async def attach(self, request_id: str, policy: str) -> None:
         """One reader more, for a request that runs. ``policy``: the new one, or empty."""
-        await records.count_reader(self._redis, request_id, +1, policy)
+        await records.count_reader(self._redis, request_id, self.name, +1, policy)
 
     def leave(self, request_id: str, *, closed_by_us: bool = False) -> None:
         """The client is gone, or was closed for being slow. Never blocks."""
@@ -92,33 +126,47 @@ class Presence:
 
     async def _release(self, request_id: str) -> None:
         try:
-            await records.count_reader(self._redis, request_id, -1)
-        except (RedisError, OSError, TimeoutError) as error:
+            await records.count_reader(self._redis, request_id, self.name, -1)
+        except BROKEN as error:
             log.warning("request %s: its reader could not be counted out: %s", request_id, error)
 
     async def _leave(self, request_id: str, closed_by_us: bool) -> None:
         try:
-            readers, running, policy = await records.count_reader(self._redis, request_id, -1)
-            if readers > 0 or not running or policy == CONTINUE:
+            readers = await records.count_reader(self._redis, request_id, self.name, -1)
+            if self.name in readers.gateways or not readers.running or readers.policy == CONTINUE:
                 return
-            grace = grace_of(policy)
+            grace = grace_of(readers.policy) or 0.0
             if closed_by_us:
-                grace = max(grace or 0.0, CLOSED_GRACE)
+                grace = max(grace, CLOSED_GRACE)
+            dead = await self._dead(readers.gateways)
+            if len(dead) < len(readers.gateways):
+                grace = max(grace, LIFE)  # whoever lives counts its own readers; whoever has just died is known by then
             if grace:
                 return self._spawn(self._cancel_after(grace, request_id), name="grace")
-            await self._cancel(request_id)
-        except (RedisError, OSError, TimeoutError) as error:
+            await self._cancel(request_id, dead)
+        except BROKEN as error:
             log.warning("request %s: its reader left, and it could not be cancelled: %s", request_id, error)
 
     async def _cancel_after(self, grace: float, request_id: str) -> None:
         await asyncio.sleep(grace)
         try:
-            await self._cancel(request_id)
-        except (RedisError, OSError, TimeoutError) as error:
+            readers = await records.count_reader(self._redis, request_id, self.name, 0)
+            await self._cancel(request_id, await self._dead(readers.gateways))
+        except BROKEN as error:
             log.warning("request %s: nobody came back, and it could not be cancelled: %s", request_id, error)
 
-    async def _cancel(self, request_id: str) -> None:
+    async def _cancel(self, request_id: str, dead: Collection[str]) -> None:
         if await records.cancel(
-            self._redis, request_id, reason="disconnect", retention=self._retention, only_unread=True
+            self._redis, request_id, reason="disconnect", retention=self._retention, only_unread=True, dead=dead
         ):
             self._cancelled()
+
+    async def _dead(self, gateways: Collection[str]) -> Collection[str]:
+        """Those that have not beaten for a life. While we could not for so long, nobody is known to be dead."""
+        others = [name for name in gateways if name != self.name]
+        if not others or asyncio.get_running_loop().time() - self._steady_since < LIFE:
+            return ()
+        pipeline = self._redis.pipeline(transaction=False)
+        for name in others:
+            pipeline.exists(keys.gateway(name))
+        return [name for name, lives in zip(others, await pipeline.execute(), strict=True) if not lives]

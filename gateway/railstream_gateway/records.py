@@ -7,6 +7,7 @@ that has expired, and never ends a stream that a worker has begun.
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,20 +22,49 @@ TTL: Final = 24 * 3600
 """Seconds that a request's keys live when nobody ever ends it; the worker shortens it at the end."""
 ENDED: Final = frozenset(name.decode() for name in events.TERMINAL)
 
-_READERS: Final = """
--- KEYS request   ARGV change, policy.  Returns {readers, status, policy}; nothing when there is no such request
-if redis.call('EXISTS', KEYS[1]) == 0 then return {} end
-if ARGV[2] ~= '' then redis.call('HSET', KEYS[1], 'on_disconnect', ARGV[2]) end
-local readers = redis.call('HINCRBY', KEYS[1], 'readers', ARGV[1])
-return {readers, redis.call('HGET', KEYS[1], 'status'), redis.call('HGET', KEYS[1], 'on_disconnect')}
+_READING: Final = """
+-- The gateways that have readers of a request: one field each, so that a dead one's can be told from the others'
+local function reading(key)
+  local names = {}
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    local name = string.match(field, '^readers:(.*)$')
+    if name then names[#names + 1] = name end
+  end
+  return names
+end
 """
 
-_CANCEL: Final = """
--- KEYS events, request   ARGV cancel channel, id, reason, live channel, event data, now, retention, only when unread
+_READERS: Final = (
+    _READING
+    + """
+-- KEYS request   ARGV change, policy, gateway
+-- Returns {status, policy, gateway with readers, ...}; nothing when there is no such request
+if redis.call('EXISTS', KEYS[1]) == 0 then return {} end
+if ARGV[2] ~= '' then redis.call('HSET', KEYS[1], 'on_disconnect', ARGV[2]) end
+local own = 'readers:' .. ARGV[3]
+if redis.call('HINCRBY', KEYS[1], own, ARGV[1]) <= 0 then redis.call('HDEL', KEYS[1], own) end
+redis.call('HINCRBY', KEYS[1], 'readers', ARGV[1])
+local told = redis.call('HMGET', KEYS[1], 'status', 'on_disconnect')
+for _, name in ipairs(reading(KEYS[1])) do told[#told + 1] = name end
+return told
+"""
+)
+
+_CANCEL: Final = (
+    _READING
+    + """
+-- KEYS events, request   ARGV cancel channel, id, reason, live channel, event data, now, retention, only when unread,
+--                             gateway whose readers do not count, ...
 -- Returns 1 when this is the first to ask; 0 when there is no such request, it has ended, or it is read again
 local status = redis.call('HGET', KEYS[2], 'status')
 if status ~= 'queued' and status ~= 'running' then return 0 end
-if ARGV[8] == '1' and tonumber(redis.call('HGET', KEYS[2], 'readers') or '0') > 0 then return 0 end
+if ARGV[8] == '1' then
+  local dead = {}
+  for i = 9, #ARGV do dead[ARGV[i]] = true end
+  for _, name in ipairs(reading(KEYS[2])) do
+    if not dead[name] then return 0 end
+  end
+end
 local first = redis.call('HSETNX', KEYS[2], 'cancel', ARGV[3])
 redis.call('PUBLISH', ARGV[1], ARGV[2])
 if status == 'running' then return first end
@@ -46,6 +76,7 @@ redis.call('EXPIRE', KEYS[1], ARGV[7])
 redis.call('EXPIRE', KEYS[2], ARGV[7])
 return first
 """
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,18 +139,38 @@ async def load(redis: Redis, request_id: str, tenant: str) -> Record:
     )
 
 
-async def count_reader(redis: Redis, request_id: str, change: int, policy: str = "") -> tuple[int, bool, str]:
-    """Add to the readers of a request, and perhaps set its policy. Returns ``(readers, running, policy)``."""
-    answer = await redis.eval(_READERS, 1, keys.request(request_id), change, policy)
+@dataclass(frozen=True, slots=True)
+class Readers:
+    """Who reads a request. ``gateways`` are those that have readers of it, as far as they have told."""
+
+    gateways: tuple[str, ...] = ()
+    running: bool = False
+    policy: str = ""
+
+
+async def count_reader(redis: Redis, request_id: str, gateway: str, change: int, policy: str = "") -> Readers:
+    """Add to a gateway's readers of a request, and perhaps set its policy."""
+    answer = await redis.eval(_READERS, 1, keys.request(request_id), change, policy, gateway)
     if not answer:
-        return 0, False, ""
-    readers, status, kept = answer
+        return Readers()
+    status, kept, *gateways = answer
     running = status is not None and status.decode() not in ENDED
-    return int(readers), running, (kept or b"").decode()
+    return Readers(tuple(name.decode() for name in gateways), running, (kept or b"").decode())
 
 
-async def cancel(redis: Redis, request_id: str, *, reason: str, retention: float, only_unread: bool = False) -> bool:
-    """Ask for a cancel, and end a stream that no worker has begun. True for the first who asks."""
+async def cancel(
+    redis: Redis,
+    request_id: str,
+    *,
+    reason: str,
+    retention: float,
+    only_unread: bool = False,
+    dead: Collection[str] = (),
+) -> bool:
+    """Ask for a cancel, and end a stream that no worker has begun. True for the first who asks.
+
+    ``only_unread``: unless somebody reads it, on another gateway than those that are ``dead``.
+    """
     _, data = events.encode(Cancelled(reason=reason))
     first = await redis.eval(
         _CANCEL,
@@ -134,5 +185,6 @@ async def cancel(redis: Redis, request_id: str, *, reason: str, retention: float
         f"{time.time():.3f}",
         max(1, round(retention)),
         "1" if only_unread else "0",
+        *dead,
     )
     return bool(first)

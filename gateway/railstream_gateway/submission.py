@@ -76,7 +76,8 @@ async def _queue(gateway: Gateway, request: Request, job: Job, pool: str, policy
     error = ""
     try:
         job = msgspec.structs.replace(job, traceparent=span.traceparent)
-        entry = await enqueue(gateway.redis, job, pool=pool, policy=policy, headers=headers)
+        name = gateway.presence.name
+        entry = await enqueue(gateway.redis, job, pool=pool, policy=policy, headers=headers, gateway=name)
         span.set(MESSAGE_ID, entry)
     except BaseException as raised:
         error = type(raised).__name__

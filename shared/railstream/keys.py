@@ -6,8 +6,9 @@ key                                       type     meaning
 ``railstream:jobs[:<pool>]``              stream   jobs to run; group ``workers``; written through FastStream
 ``railstream:dead``                       stream   jobs that failed their last delivery, with the reason
 ``railstream:workers``                    zset     worker name -> last seen, unix seconds
+``railstream:gateway:<name>``             string   expires when its gateway has died; ``readers:<name>`` of requests
 ``railstream:{pp}:events:<id>``           stream   one request's events; entry id ``<attempt>-<seq>``
-``railstream:{pp}:request:<id>``          hash     status, owner, model, config, times, cancel flag
+``railstream:{pp}:request:<id>``          hash     status, owner, model, config, times, cancel flag, readers
 ``railstream:{pp}:idempotency:<digest>``  string   Idempotency-Key -> request id and body fingerprint
 ``railstream:{pp}:session:<id>``          hash     one conversation: tenant, name, times, who writes on a branch
 ``…:session:<id>:messages``               hash     message id -> the message, stored once
@@ -34,6 +35,10 @@ DEAD = "railstream:dead"
 WORKERS = "railstream:workers"
 CANCEL_CHANNEL = "railstream:cancel"
 PARTITIONS = tuple(f"{n:02x}" for n in range(256))
+
+
+def gateway(name: str) -> str:
+    return f"railstream:gateway:{name}"
 
 
 def jobs(pool: str = "") -> str:

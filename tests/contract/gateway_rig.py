@@ -172,6 +172,30 @@ class Rig:
         return int(await self.redis.xlen(keys.jobs()))
 
 
+class Cancels:
+    """What workers hear on the cancel channel."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._pubsub = redis.pubsub()
+
+    async def __aenter__(self) -> Cancels:
+        await self._pubsub.subscribe(keys.CANCEL_CHANNEL)
+        confirmed = await self._pubsub.get_message(timeout=3)
+        assert confirmed is not None
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._pubsub.aclose()  # type: ignore[no-untyped-call]
+
+    async def next(self, timeout: float = 3) -> str | None:
+        message = await self._pubsub.get_message(timeout=timeout)
+        return None if message is None else str(message["data"].decode())
+
+
+async def readers_are(rig: Rig, writer: Writer, count: int) -> bool:
+    return int(await rig.redis.hget(keys.request(writer.id), "readers") or 0) == count
+
+
 @asynccontextmanager
 async def serving(
     settings: GatewaySettings, configs: ConfigSet, telemetry: Telemetry | None = None
@@ -213,4 +237,4 @@ async def rig_on(redis: Redis, redis_url: str, directory: Path) -> AsyncGenerato
             yield rig
 
 
-__all__ = ["QUESTION", "Rig", "Served", "Stream", "Writer", "rig_on"]
+__all__ = ["QUESTION", "Cancels", "Rig", "Served", "Stream", "Writer", "readers_are", "rig_on"]

@@ -6,38 +6,13 @@ import asyncio
 from typing import Any
 
 import pytest
-from contract.gateway_rig import QUESTION, Rig, Served, Writer
+from contract.gateway_rig import QUESTION, Cancels, Rig, Served, Writer, readers_are
 from harness.sse import Stream, opened
 from harness.waiting import until
 from railstream import events, keys
 from railstream_gateway import presence
-from redis.asyncio import Redis
 
 POLICY = "x-railstream-on-disconnect"
-
-
-class Cancels:
-    """What workers hear on the cancel channel."""
-
-    def __init__(self, redis: Redis) -> None:
-        self._pubsub = redis.pubsub()
-
-    async def __aenter__(self) -> Cancels:
-        await self._pubsub.subscribe(keys.CANCEL_CHANNEL)
-        confirmed = await self._pubsub.get_message(timeout=3)
-        assert confirmed is not None
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._pubsub.aclose()  # type: ignore[no-untyped-call]
-
-    async def next(self, timeout: float = 3) -> str | None:
-        message = await self._pubsub.get_message(timeout=timeout)
-        return None if message is None else str(message["data"].decode())
-
-
-async def readers(rig: Rig, writer: Writer) -> int:
-    return int(await rig.redis.hget(keys.request(writer.id), "readers") or 0)
 
 
 async def left(rig: Rig, served: Served, *, running: bool, **headers: str) -> Writer:
@@ -85,10 +60,6 @@ async def test_a_client_that_asked_to_continue_leaves_it_running(rig: Rig) -> No
     async with served.resume(writer.id) as stream:
         await stream.read()
     assert stream.text == "ab"
-
-
-async def readers_are(rig: Rig, writer: Writer, count: int) -> bool:
-    return await readers(rig, writer) == count
 
 
 async def test_a_grace_cancels_unless_somebody_comes_back(rig: Rig) -> None:
