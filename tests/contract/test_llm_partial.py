@@ -60,3 +60,14 @@ async def test_of_several_choices_the_first_ones_text_is_carried(upstream: Upstr
     heard = await listen(model, asked(words=4, n=2, fault="early_end", at=4))
     await model.aclose()
     assert heard.failed.partial == "".join(Script(words=4).says()[:2])
+
+
+async def test_a_program_is_told_that_its_own_limits_refused_a_call(upstream: Upstream) -> None:
+    upstream.script = Script(words=2)
+    async with rails_on(upstream, requests_per_minute=1, queue_timeout=1) as rails:
+        asked_once = [{"role": "user", "content": "Hi"}]
+        await rails.generate_async(messages=asked_once)
+        with pytest.raises(CallError) as caught:
+            await rails.generate_async(messages=asked_once)
+    assert (caught.value.code, caught.value.partial) == ("rate_limited", "")
+    assert len(upstream.ledger) == 1

@@ -224,3 +224,36 @@ async def test_a_call_over_the_minutes_requests_is_refused_with_the_time_to_wait
     assert 50 < (heard[2].failed.retry_after or 0) <= 61
     assert len(upstream.ledger) == 2
     await model.aclose()
+
+
+async def test_what_a_call_waits_for_its_turn_is_no_time_of_the_call(
+    upstream: Upstream, caller_of: Callable[..., tuple[Caller, ChatModel, list[Usage]]]
+) -> None:
+    """The duration and the time to the first token are the provider's: a call is on record once it is made."""
+    upstream.models["first"] = Script(words=2, hold=0)
+    caller, model, records = caller_of(concurrency=1, queue_timeout=20)
+    first, second = (asyncio.ensure_future(heard_from(caller, model)) for _ in range(2))
+    await upstream.ledger.wait(calls=1, until=lambda _: upstream.held == 1)
+    for _ in range(20):
+        await asyncio.sleep(0)  # the second has every chance to begin
+    assert caller._calls == 1
+    upstream.release()
+    assert (await first).error is None
+    await upstream.ledger.wait(calls=2, until=lambda _: upstream.held == 1)
+    assert caller._calls == 2
+    upstream.release()
+    assert (await second).error is None
+    assert [(usage.call, usage.outcome) for usage in records] == [("1.1", "finished"), ("1.2", "finished")]
+
+
+async def test_a_call_that_its_limits_refuse_is_on_record_and_the_stand_in_is_asked(
+    upstream: Upstream, caller_of: Callable[..., tuple[Caller, ChatModel, list[Usage]]]
+) -> None:
+    upstream.models |= {"first": Script(words=2), "second": Script(words=3, seed=2)}
+    caller, model, records = caller_of(requests_per_minute=1, queue_timeout=1)
+    assert (await heard_from(caller, model)).text == says(words=2)
+    assert (await heard_from(caller, model)).text == says(words=3, seed=2)
+    assert [(usage.model, usage.outcome, usage.input_tokens is None) for usage in records] == [
+        ("first", "finished", False), ("first", "failed", True), ("second", "finished", False),
+    ]  # fmt: skip
+    assert [entry.model for entry in upstream.ledger] == ["first", "second"]

@@ -1,4 +1,7 @@
-"""The LLM calls of one attempt: numbered, recorded, and each with exactly one usage record, however it ends."""
+"""The LLM calls of one attempt: numbered, recorded, and each with exactly one usage record, however it ends.
+
+A call begins when it is made: what it waits for its model's limits lies before it. Pauses between retries lie in it.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from railstream.telemetry.calls import CallRecorder
 from railstream.telemetry.recorded_call import RecordedCall
 
 from railstream_worker.llm.fallbacks import Fallbacks, first_of
+from railstream_worker.llm.limited import TakesTurns
 from railstream_worker.llm.port import Call, ChatModel, Delta, Finish, Part, ResponseInfo, TokenCount
 
 Record = Callable[[Usage], None]
@@ -74,7 +78,17 @@ class Caller:
 
         Consume it under ``aclosing``: closing it closes the upstream.
         """
-        return first_of(model.models, call, self._stream) if isinstance(model, Fallbacks) else self._stream(model, call)
+        return (
+            first_of(model.models, call, self._in_turn) if isinstance(model, Fallbacks) else self._in_turn(model, call)
+        )
+
+    def _in_turn(self, model: ChatModel, call: Call) -> AsyncGenerator[Sequence[Part], None]:
+        return self._after_waiting(model, call) if isinstance(model, TakesTurns) else self._stream(model, call)
+
+    async def _after_waiting(self, model: TakesTurns, call: Call) -> AsyncGenerator[Sequence[Part], None]:
+        async with model.turn(call) as ready, aclosing(self._stream(ready, call)) as stream:
+            async for parts in stream:
+                yield parts
 
     async def _stream(self, model: ChatModel, call: Call) -> AsyncGenerator[Sequence[Part], None]:
         if call.task == "general":

@@ -6,13 +6,14 @@ A model of the caller's own may raise anything: here it becomes a ``CallError``,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from railstream.errors import CallError, ConfigurationError, RailstreamError
 
 from railstream_worker.llm.fallbacks import Fallbacks
+from railstream_worker.llm.limited import TakesTurns
 from railstream_worker.llm.port import Call, ChatModel, Delta, Part
 
 NEEDED = ("name", "provider", "stream")
@@ -27,8 +28,8 @@ class Witness:
 
     def watch(self, model: ChatModel) -> ChatModel:
         if isinstance(model, Fallbacks):
-            return Fallbacks([Watched(one, self) for one in model.models])
-        return Watched(model, self)
+            return Fallbacks([self.watch(one) for one in model.models])
+        return WatchedInTurn(model, self) if isinstance(model, TakesTurns) else Watched(model, self)
 
     def saw(self, call: Call) -> list[str]:
         said: list[str] = []
@@ -79,6 +80,16 @@ class Watched:
 
     async def aclose(self) -> None:
         """The model is not ours to close."""
+
+
+class WatchedInTurn(Watched):
+    """One whose calls wait for their turn."""
+
+    @asynccontextmanager
+    async def turn(self, call: Call) -> AsyncIterator[ChatModel]:
+        assert isinstance(self._model, TakesTurns)
+        async with self._model.turn(call) as ready:
+            yield Watched(ready, self._witness)
 
 
 class NoModel:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
-from typing import Any, Final
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from typing import Any, Final, Protocol, runtime_checkable
 
 from railstream.errors import CallError
 
@@ -22,6 +22,15 @@ log = logging.getLogger(__name__)
 CHARACTERS_PER_TOKEN: Final = 4
 ANSWER: Final = 256
 """Tokens booked for an answer whose length the request does not bound."""
+
+
+@runtime_checkable
+class TakesTurns(Protocol):
+    """A model whose calls wait: who records calls waits first, so that they begin when they are made."""
+
+    def turn(self, call: Call) -> AbstractAsyncContextManager[ChatModel]:
+        """Waits until the call may be made, and gives the model to make it with: one that refuses, if that was too long."""
+        ...
 
 
 class Limited:
@@ -40,17 +49,30 @@ class Limited:
         self._longest = longest
 
     async def stream(self, call: Call) -> AsyncGenerator[Sequence[Part], None]:
-        """As the model's own. Raises ``CallError`` with ``rate_limited`` when the wait would be too long."""
+        """As the model's own, once it is its turn."""
+        async with self.turn(call) as model, aclosing(model.stream(call)) as stream:
+            async for parts in stream:
+                yield parts
+
+    @asynccontextmanager
+    async def turn(self, call: Call) -> AsyncIterator[ChatModel]:
+        async with AsyncExitStack() as taken:
+            try:
+                ready = await taken.enter_async_context(self._turn(call))
+            except CallError as error:
+                ready = Refusing(self, error)
+            yield ready
+
+    @asynccontextmanager
+    async def _turn(self, call: Call) -> AsyncIterator[ChatModel]:
         deadline = asyncio.get_running_loop().time() + self._longest
         await self._take_turn(deadline)
         try:
             if self._limit.requests or self._limit.tokens:
-                stream = self._within_quota(call, deadline)
+                async with self._within_quota(call, deadline) as booked:
+                    yield booked
             else:
-                stream = self._model.stream(call)
-            async with aclosing(stream):
-                async for parts in stream:
-                    yield parts
+                yield self._model
         finally:
             if self._turns is not None:
                 self._turns.release()
@@ -64,22 +86,16 @@ class Limited:
         except TimeoutError as error:
             raise self._refusal(f"{self._concurrency} calls of it run in this worker", 1) from error
 
-    async def _within_quota(self, call: Call, deadline: float) -> AsyncGenerator[Sequence[Part], None]:
+    @asynccontextmanager
+    async def _within_quota(self, call: Call, deadline: float) -> AsyncIterator[ChatModel]:
         booking = await self._book(call, deadline)
-        tokens: TokenCount | None = None
-        sent = False
+        booked = Booked(self._model)
         try:
             if booking.wait > 0:
                 await asyncio.sleep(booking.wait)
-            sent = True
-            async with aclosing(self._model.stream(call)) as stream:
-                async for parts in stream:
-                    for part in parts:
-                        if type(part) is TokenCount:
-                            tokens = part
-                    yield parts
+            yield booked
         finally:
-            await self._settle(booking, tokens, sent=sent)
+            await self._settle(booking, booked)
 
     async def _book(self, call: Call, deadline: float) -> Booking:
         longest = max(0.0, deadline - asyncio.get_running_loop().time())
@@ -91,8 +107,9 @@ class Limited:
             raise self._refusal("its requests or tokens per minute are used up", booking.wait)
         return booking
 
-    async def _settle(self, booking: Booking, tokens: TokenCount | None, *, sent: bool) -> None:
-        if sent and tokens is None:
+    async def _settle(self, booking: Booking, booked: Booked) -> None:
+        tokens = booked.tokens
+        if booked.sent and tokens is None:
             return
         used = None if tokens is None else tokens.input_tokens + tokens.output_tokens
         try:
@@ -106,6 +123,49 @@ class Limited:
 
     async def aclose(self) -> None:
         await self._model.aclose()
+
+
+class Booked:
+    """A model for one call that was booked: it knows whether the call was made, and what it came to."""
+
+    def __init__(self, model: ChatModel) -> None:
+        self.name = model.name
+        self.provider = model.provider
+        self.address = model.address
+        self.port = model.port
+        self.sent = False
+        self.tokens: TokenCount | None = None
+        self._model = model
+
+    async def stream(self, call: Call) -> AsyncGenerator[Sequence[Part], None]:
+        self.sent = True
+        async with aclosing(self._model.stream(call)) as stream:
+            async for parts in stream:
+                for part in parts:
+                    if type(part) is TokenCount:
+                        self.tokens = part
+                yield parts
+
+    async def aclose(self) -> None:
+        """The model is not ours to close."""
+
+
+class Refusing:
+    """A model whose limits do not let a call be made: the call fails at once, and goes on record as any other."""
+
+    def __init__(self, model: ChatModel, error: CallError) -> None:
+        self.name = model.name
+        self.provider = model.provider
+        self.address = model.address
+        self.port = model.port
+        self._error = error
+
+    async def stream(self, call: Call) -> AsyncGenerator[Sequence[Part], None]:
+        raise self._error
+        yield []
+
+    async def aclose(self) -> None:
+        """There is nothing to close."""
 
 
 def estimate(call: Call) -> int:
