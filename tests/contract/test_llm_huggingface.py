@@ -167,6 +167,7 @@ async def test_an_exception_in_generate_surfaces_as_it_is_after_the_text_before_
     async with asyncio.timeout(10):
         heard = await listen(model, asked(max_tokens=50))
     assert heard.text
+    assert heard.failed.partial == heard.text
     assert (heard.failed.code, heard.failed.provider_code) == ("provider", "RuntimeError")
     assert "the device is on fire" in heard.failed.message
     await model.aclose()

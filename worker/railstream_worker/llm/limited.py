@@ -29,7 +29,7 @@ class TakesTurns(Protocol):
     """A model whose calls wait: who records calls waits first, so that they begin when they are made."""
 
     def turn(self, call: Call) -> AbstractAsyncContextManager[ChatModel]:
-        """Waits until the call may be made, and gives the model to make it with: one that refuses, if that was too long."""
+        """Waits until the call may be made; gives the model to make it with, or one that refuses it."""
         ...
 
 
