@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
@@ -172,6 +173,21 @@ async def test_after_the_workers_death_the_next_one_does_only_what_is_not_finish
     assert calls == {"top": 1, "one": 1, "left": 2, "right": 2, "two": 2, "bottom": 1}
     async with resume(stack, stream.request_id) as again:
         assert [frame.data for frame in await again.read()] == [frame.data for frame in frames]
+
+
+def waits(stack: Stack, calls: int) -> bool:
+    return stack.upstream.held == 2 and len(stack.upstream.ledger) >= calls
+
+
+async def test_no_more_run_at_once_than_was_said(stack: Stack) -> None:
+    operations = [{"id": name, "instruction": directive(hold=1), "model": MODEL} for name in "abcd"]
+    async with ask(stack, operations, max_concurrent=2) as stream:
+        for calls in (2, 4):
+            await until(partial(waits, stack, calls), what="two wait in mid-answer")
+            assert len(stack.upstream.ledger) == calls
+            stack.upstream.release()
+        await stream.read()
+    assert len(Flow(stream.frames).named("operation_finished")) == 4
 
 
 @pytest.mark.parametrize("on_failure", ["continue", "stop"])
