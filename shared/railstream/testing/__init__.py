@@ -1,4 +1,4 @@
-"""For tests, demos and benchmarks: an honest OpenAI-compatible server whose answers are scripted.
+"""For tests, demos and benchmarks: an honest server on the wires of OpenAI, Anthropic and Google, its answers scripted.
 
 ``async with Upstream(Script(words=100, rate=25)) as upstream: …upstream.url…``, or from a shell
 ``python -m railstream.testing --port 0 --script '{"words": 100, "rate": 25}'``.

@@ -56,6 +56,13 @@ def test_an_effort_is_a_level_or_a_budget_of_thoughts(model: str, effort: str, c
     assert sent(model, reasoning_effort=effort)["generationConfig"]["thinkingConfig"] == config
 
 
+def test_options_as_langchains_configs_have_them_are_known() -> None:
+    config = sent(max_output_tokens=9, thinking_budget=0, include_thoughts=False)["generationConfig"]
+    assert config == {"maxOutputTokens": 9, "thinkingConfig": {"thinkingBudget": 0, "includeThoughts": False}}
+    config = sent(reasoning_effort="high", include_thoughts=False)["generationConfig"]
+    assert config == {"thinkingConfig": {"thinkingLevel": "HIGH", "includeThoughts": False}}
+
+
 def test_a_schema_is_sent_as_json_schema() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}}
     wanted = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}

@@ -10,15 +10,30 @@ from railstream.errors import CallError
 RENAMED: Final = {
     "temperature": "temperature", "top_p": "topP", "top_k": "topK", "n": "candidateCount", "seed": "seed",
     "max_tokens": "maxOutputTokens", "max_completion_tokens": "maxOutputTokens",
+    "max_output_tokens": "maxOutputTokens",
     "presence_penalty": "presencePenalty", "frequency_penalty": "frequencyPenalty",
     "thinking_config": "thinkingConfig", "response_modalities": "responseModalities",
     "media_resolution": "mediaResolution",
 }  # fmt: skip
+THINKING: Final = {
+    "thinking_budget": "thinkingBudget", "thinking_level": "thinkingLevel", "include_thoughts": "includeThoughts"
+}  # fmt: skip
+"""As LangChain's and NeMo's configs have them."""
 BESIDE: Final = {"safety_settings": "safetySettings", "cached_content": "cachedContent", "labels": "labels"}
 """Options of Google's own that stand beside the generation's."""
 READ: Final = frozenset(
-    {*RENAMED, *BESIDE, "stop", "response_format", "reasoning_effort", "tools", "tool_choice", "service_tier"}
-    | {"parallel_tool_calls", "user", "metadata", "store", "stream", "stream_options"}
+    {
+        *RENAMED,
+        *THINKING,
+        *BESIDE,
+        "stop",
+        "response_format",
+        "reasoning_effort",
+        "tools",
+        "tool_choice",
+        "service_tier",
+    }
+    | {"parallel_tool_calls", "user", "metadata", "store", "modalities", "stream", "stream_options"}
 )
 """Options that are sent, or that say nothing to this provider."""
 BUDGETED: Final = "gemini-2"
@@ -36,8 +51,11 @@ def generation_config(model: str, params: Mapping[str, Any]) -> dict[str, Any]:
     config = {other: params[name] for name, other in RENAMED.items() if params.get(name) is not None}
     if stop := params.get("stop"):
         config["stopSequences"] = [stop] if isinstance(stop, str) else list(stop)
-    if (effort := params.get("reasoning_effort")) and "thinkingConfig" not in config:
-        config["thinkingConfig"] = _thinking(model, str(effort))
+    thinking = {other: params[name] for name, other in THINKING.items() if params.get(name) is not None}
+    if "thinkingConfig" not in config and (effort := params.get("reasoning_effort")):
+        thinking = {**_thinking(model, str(effort)), **thinking}
+    if thinking:
+        config["thinkingConfig"] = {**config.get("thinkingConfig", {}), **thinking}
     return {**config, **_format(params.get("response_format") or {})}
 
 
