@@ -78,23 +78,21 @@ async def test_every_alert_fires_when_it_should(tmp_path: Path) -> None:
 
 
 async def ordinary_traffic(stack: Stack) -> None:
-    """An answer whose worker dies; then, on the worker that is left, a whole, a blocked, a resumed, a cancelled one."""
-    async with stack.ask(directive(words=100, rate=20), model=MODEL) as orphan:
+    """An answer whose worker dies and which is cancelled; then, on the one that is left, a whole, a blocked, a resumed."""
+    async with stack.ask(directive(words=3000, rate=20), model=MODEL) as orphan:
         await orphan.read(frames=3)
         await stack.add_worker(*WORKER_OPTIONS).ready()
         await stack.workers[0].kill()
+        while not (orphan.frames[-1].id or "").startswith("2-"):
+            await orphan.read(frames=len(orphan.frames) + 1)
+        await stack.cancel(orphan.request_id)
         await orphan.read()
-        assert orphan.done
     for content in (directive(words=30, reasoning=5, cached_tokens=3), directive(text="A forbidden fruit.")):
         async with stack.ask(content, model=MODEL) as stream:
             await stream.read()
             request_id = stream.request_id
     async with stack.resume(request_id) as again:
         await again.read()
-    async with stack.ask(directive(words=500, rate=20), model=MODEL) as left:
-        await left.read(frames=3)
-        await stack.cancel(left.request_id)
-        await left.read()
 
 
 @needs_prometheus
@@ -119,6 +117,8 @@ async def test_the_dashboard_shows_a_running_deployment(start_stack: StartStack,
             await prometheus.query(expression)
             if not any(name in expression for name in RARE):
                 await until(partial(prometheus.query, expression), timeout=30, what=expression)
+        (takeovers,) = [expression for expression in expressions() if "railstream_takeovers" in expression]
+        assert int((await prometheus.query(takeovers))[0]["value"][1]) > 0, "the first of its kind is not seen"
         groups = (await prometheus.get("rules"))["groups"]
         assert {rule["health"] for group in groups for rule in group["rules"]} == {"ok"}
     finally:
