@@ -78,7 +78,7 @@ async def test_every_alert_fires_when_it_should(tmp_path: Path) -> None:
 
 
 async def ordinary_traffic(stack: Stack) -> None:
-    """An answer whose worker dies and which is cancelled; then, on the one that is left, a whole, a blocked, a resumed."""
+    """An answer whose worker dies and which is cancelled; then, on the worker that is left, three more."""
     async with stack.ask(directive(words=3000, rate=20), model=MODEL) as orphan:
         await orphan.read(frames=3)
         await stack.add_worker(*WORKER_OPTIONS).ready()
