@@ -170,6 +170,31 @@ async def test_a_cancelled_flow_keeps_what_was_said_and_marks_it(stack: Stack) -
     assert messages[3]["usage"] is None
 
 
+async def test_a_flow_that_is_cancelled_between_two_workers_is_accounted_for_and_its_turns_are_kept(
+    stack: Stack,
+) -> None:
+    session = await made(stack, "side")
+    script = {"hold": 2, "times": 2}
+    operations = [operation("one", script=script, text="a b c d"), operation("two", "side", "e f g h", script=script)]
+    headers = {"x-railstream-on-disconnect": "continue"}
+    body = flow(session, *operations, stream=True)
+    async with opened(f"{stack.url}/v1/flows", body=body, headers=headers) as stream:
+        await until(lambda: stack.upstream.held == 2, what="both wait in mid-answer")
+        await stack.workers[0].kill()
+        await fetch(f"{stack.gateways[1].api}/flows/{stream.request_id}/cancel", body={})
+        await stack.add_worker(**QUICK).ready()
+        await stream.read()
+    assert stream.frames[-1].event == "cancelled"
+    told = [frame.json for frame in stream.frames if frame.event == "usage"]
+    assert [(usage["call"], usage["outcome"]) for usage in told] == [("1.0.1", "lost"), ("1.1.1", "lost")]
+    for branch, text in (("main", "a b"), ("side", "e f")):
+        question, answer = await listed(stack, session, branch)
+        assert (answer["content"], answer["partial"], answer["finish_reason"]) == (text, True, "cancelled")
+        assert question["request_id"] == answer["request_id"] == stream.request_id
+    status, _ = await fetch(f"{stack.url}/v1/chat/completions", body=chat(session, "Next."))
+    assert status == 200, "the branch is free"
+
+
 async def test_a_failed_and_a_blocked_operation_are_turns_too(stack: Stack) -> None:
     session = await made(stack)
     operations = [
