@@ -10,25 +10,19 @@ import asyncio
 import enum
 import logging
 import time
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from railstream import events, keys
 from railstream import usage as ledger
-from railstream.dead_letters import bury
-from railstream.errors import (
-    DeliveriesExhaustedError,
-    RailstreamError,
-    WorkerLostError,
-)
+from railstream.errors import RailstreamError, WorkerLostError
 from railstream.events import Cancelled, Failed
-from railstream.job import Job
 from railstream.telemetry.spans import OpenSpan
 from redis.exceptions import RedisError
 
 from railstream_worker.answering import Answering
 from railstream_worker.calls import Caller
+from railstream_worker.delivery import Delivery
 from railstream_worker.fenced_stream import FencedStream
 from railstream_worker.flows.lane import Past
 from railstream_worker.flows.operations import OperationsRun
@@ -51,18 +45,6 @@ class Stop(enum.Enum):
     CANCEL = "cancel"
     DRAIN = "drain"
     LOST = "lost"
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A job as the queue handed it over. ``message`` is the job as it was encoded."""
-
-    job: Job
-    entry: bytes
-    deliveries: int
-    claimed_at: float
-    message: bytes
-    headers: dict[str, str]
 
 
 class Attempt:
@@ -123,7 +105,7 @@ class Attempt:
             reason=self._takeover_reason,
         )
         if not reservation.attempt:
-            return await self._acknowledge()
+            return await self.delivery.acknowledge(self._tools)
         self._span = self._begin_span(reservation)
         stream = self._stream = FencedStream(
             self.job.id,
@@ -144,7 +126,7 @@ class Attempt:
         self._ending = True
         await (self._flow_turns if self.job.operations else self._turn).end(payload, reservation.attempt)
         if await self._end(stream, payload):
-            await self._acknowledge()
+            await self.delivery.acknowledge(self._tools)
 
     async def _outcome(self, reservation: Reservation) -> Outcome | Cancelled:
         """What the stream ends with."""
@@ -166,7 +148,7 @@ class Attempt:
         if reservation.cancelled or self._stop is Stop.CANCEL:
             return Cancelled(reason=reservation.cancelled or self._reason)
         if self.delivery.deliveries > self._tools.max_deliveries:
-            return await self._bury()
+            return await self.delivery.bury(self._tools)
         return None
 
     async def _run_answer(self, reservation: Reservation) -> Outcome | Cancelled:
@@ -236,23 +218,6 @@ class Attempt:
             return None
         return self._caller.tokens.raw
 
-    async def _bury(self) -> Failed:
-        count = self.delivery.deliveries - 1
-        error = DeliveriesExhaustedError(
-            f"the request was given to {count} workers and none survived it; it is kept in {keys.DEAD}"
-        )
-        self._tools.telemetry.instruments.dead(error.code)
-        log.error("request %s: dead after %d deliveries", self.job.id, count)
-        await bury(
-            self._tools.redis,
-            job=self.delivery.message,
-            request_id=self.job.id,
-            pool=self._tools.pool,
-            deliveries=count,
-            reason=error.message,
-        )
-        return Failed(error=error.envelope(), status=error.status)
-
     def _begin_span(self, reservation: Reservation) -> OpenSpan:
         telemetry, delivery = self._tools.telemetry, self.delivery
         if reservation.takeover:
@@ -282,12 +247,6 @@ class Attempt:
             b"%d" % max(1, round(self._retention)),
         )
         return await accepted
-
-    async def _acknowledge(self) -> None:
-        pipeline = self._tools.redis.pipeline(transaction=False)
-        pipeline.xack(keys.jobs(self._tools.pool), keys.GROUP, self.delivery.entry)
-        pipeline.xdel(keys.jobs(self._tools.pool), self.delivery.entry)
-        await pipeline.execute()
 
 
 def error_type_of(payload: Outcome | Cancelled) -> str:

@@ -13,7 +13,8 @@ from railstream import job as jobs
 from railstream import keys
 from railstream.dead_letters import bury
 
-from railstream_worker.attempt import Attempt, Delivery, Stop
+from railstream_worker.attempt import Attempt, Stop
+from railstream_worker.delivery import Delivery
 from railstream_worker.slots import Slots
 from railstream_worker.tools import Tools
 
