@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
+import random
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,14 +14,24 @@ import httpx2
 
 INTERVAL = 0.02
 """Seconds between two questions to a process that cannot tell by itself."""
+PORTS = (15_000, 32_000)
+
+_random = random.SystemRandom()
+_given: set[int] = set()
 
 
 def free_port() -> int:
-    """A port that was free a moment ago, for programs that cannot take port 0."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nothing listens on, for programs that cannot take port 0; never given twice by one process.
+
+    It lies below those that the system gives to outgoing connections: a server that is killed finds it free again.
+    """
+    while True:
+        port = _random.randrange(*PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            if port not in _given:
+                probe.bind(("127.0.0.1", port))
+                _given.add(port)
+                return port
 
 
 async def until(
