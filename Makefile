@@ -3,6 +3,7 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+JOBS ?= 2
 # 3.12 and 3.11 first: a Redis server comes as a wheel for these two.
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3.14 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -17,8 +18,8 @@ help:
 up: $(INSTALLED) ## start everything here: Redis, a gateway, two workers; Ctrl-C stops it
 	@$(BIN)/railstream up $(ARGS)
 
-test: $(INSTALLED) ## run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(INSTALLED) ## run the tests, two files at a time (JOBS=0: one after the other)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: $(INSTALLED) ## lint, formatting, types, import rules
 	$(BIN)/ruff check .
