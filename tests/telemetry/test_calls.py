@@ -91,6 +91,16 @@ def test_a_cancelled_call_reports_the_usage_known_so_far(recording: Recording) -
     assert recording.point("gen_ai.client.inference.duration").attributes["error.type"] == "cancelled"
 
 
+@pytest.mark.parametrize(
+    ("engine", "name"), [("google_genai", "gcp.gemini"), ("azure", "azure.ai.openai"), ("vllm", "vllm")]
+)
+def test_a_provider_has_the_conventions_name_where_there_is_one(recording: Recording, engine: str, name: str) -> None:
+    usage = start(recording, provider=engine).finish(["stop"])
+    assert recording.span.attributes is not None
+    assert recording.span.attributes["gen_ai.provider.name"] == name
+    assert usage.provider == engine, "the ledger keeps the configured one"
+
+
 def test_a_provider_that_dies_in_mid_stream_is_an_error_with_its_code(recording: Recording) -> None:
     call = start(recording)
     call.chunk()

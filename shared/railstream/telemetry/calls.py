@@ -58,7 +58,11 @@ class CallRecorder:
 
         ``call`` is the call's id in its `Usage`; ``conversation`` is given only when there is a real one.
         """
-        shared: dict[str, AttributeValue] = {names.OPERATION: names.CHAT, names.PROVIDER: provider, names.TASK: task}
+        shared: dict[str, AttributeValue] = {
+            names.OPERATION: names.CHAT,
+            names.PROVIDER: names.PROVIDERS.get(provider, provider),
+            names.TASK: task,
+        }
         if address:
             shared[names.SERVER_ADDRESS] = address
             if port:

@@ -25,6 +25,15 @@ CANCELLED: Final = "cancelled"
 OPERATION: Final = "gen_ai.operation.name"
 CHAT: Final = "chat"
 PROVIDER: Final = "gen_ai.provider.name"
+PROVIDERS: Final = {
+    "azure": "azure.ai.openai",
+    "azure_openai": "azure.ai.openai",
+    "gemini": "gcp.gemini",
+    "google": "gcp.gemini",
+    "google_genai": "gcp.gemini",
+    "mistral": "mistral_ai",
+}
+"""The convention's word for an engine, where it has one of its own."""
 REQUEST_MODEL: Final = "gen_ai.request.model"
 REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
 REQUEST_TEMPERATURE: Final = "gen_ai.request.temperature"
