@@ -1,7 +1,8 @@
 """Between the guards and the stream: which deltas of one choice may leave, in which bytes.
 
 A delta that its guard released whole leaves as the provider's own bytes. Only where a guard holds back a part of
-it, or rewrites it, is a new one written. Each channel (content, reasoning, refusal, tools) is guarded by itself.
+it, or rewrites it, is a new one written. Each channel (content, reasoning, refusal, tools) is guarded by itself. Of a
+guarded delta only what its rails read may leave: a field that nobody knows could say anything.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -17,6 +18,9 @@ from railstream_worker.llm.port import Delta
 from railstream_worker.rails.port import OutputGuard, Release
 
 _encode = msgspec.json.Encoder().encode
+
+SAID: Final = {"function": "arguments", "custom": "input"}
+"""Where a tool call of either type has its text."""
 
 
 class Sink(Protocol):
@@ -42,6 +46,10 @@ class Channel:
         self._ahead = 0
         """Code points of the first held delta that may leave, and wait for the rest of it."""
         self._guard = guards(name, self._release)
+
+    @property
+    def guarded(self) -> bool:
+        return self._guard is not None
 
     def push(self, text: str, raw: bytes, choice: bytes) -> None:
         if self._guard is None or (not text and not self._held):
@@ -100,39 +108,37 @@ class Channel:
         self._held[0] = (tail, self._delta(tail), self._choice)
 
     def _delta(self, text: str) -> bytes:
-        try:
-            return _encode({self._name: text})
-        except UnicodeEncodeError:  # half a surrogate pair: legal JSON when escaped
-            return _escaped(self._name, text)
+        return _written({self._name: text})
 
 
 class ToolChannel(Channel):
-    """Arguments of one tool call. Its fragments keep their index; the first also brings id and name."""
+    """What one tool call says. Its fragments keep their index; the first also brings id and name."""
 
-    __slots__ = ("_tool",)
+    __slots__ = ("_kind", "_tool")
 
-    def __init__(self, tool: int, sink: Sink, guards: GuardFactory, index: int) -> None:
+    def __init__(self, tool: int, kind: str, sink: Sink, guards: GuardFactory, index: int) -> None:
         self._tool = tool
+        self._kind = kind
         super().__init__("tools", sink, guards, index)
 
     def push(self, text: str, raw: bytes, choice: bytes) -> None:
         """Some providers send a call whole: its id and name go first, so that no rewritten delta is without them."""
-        if self._guard is not None and text and (head := _head(raw)):
+        if self._guard is not None and text and (head := self._head(raw)):
             super().push("", head, choice)
             raw = self._delta(text)
         super().push(text, raw, choice)
 
     def _delta(self, text: str) -> bytes:
-        return _encode({"tool_calls": [{"index": self._tool, "function": {"arguments": text}}]})
+        return _written({"tool_calls": [{"index": self._tool, self._kind: {SAID[self._kind]: text}}]})
 
-
-def _head(raw: bytes) -> bytes:
-    """The delta of a call that begins, without its arguments; nothing of one that goes on."""
-    delta = msgspec.json.decode(raw)
-    (fragment,) = delta["tool_calls"]
-    if not fragment.get("id"):
-        return b""
-    return _encode({**delta, "tool_calls": [{**fragment, "function": {**fragment["function"], "arguments": ""}}]})
+    def _head(self, raw: bytes) -> bytes:
+        """The delta of a call that begins, without what it says; nothing of one that goes on."""
+        delta = msgspec.json.decode(raw)
+        (fragment,) = delta["tool_calls"]
+        if not fragment.get("id"):
+            return b""
+        silent = {**fragment, self._kind: {**fragment[self._kind], SAID[self._kind]: ""}}
+        return _encode({**delta, "tool_calls": [silent]})
 
 
 class Emission:
@@ -152,7 +158,7 @@ class Emission:
         """Hand a delta to the guard of its channel; it leaves now, later, or never."""
         choice = self._choice(delta.logprobs)
         kinds = bool(delta.content) + bool(delta.reasoning) + bool(delta.refusal) + bool(delta.tools)
-        if kinds > 1:
+        if kinds > 1 or (delta.unread and self._guards_any(delta)):
             return self._push_parts(delta)
         if delta.reasoning:
             if b'"reasoning_content"' not in delta.raw:
@@ -165,15 +171,21 @@ class Emission:
         else:
             self._channel("content").push(delta.content, delta.raw, choice)
 
+    def _guards_any(self, delta: Delta) -> bool:
+        """Whether somebody checks what this delta says."""
+        if delta.tools:
+            return self._guards("tools", lambda *_: None) is not None
+        return self._channel("reasoning" if delta.reasoning else "refusal" if delta.refusal else "content").guarded
+
     def _push_parts(self, delta: Delta) -> None:
-        """One delta with several kinds of text becomes one for each."""
+        """One delta with several kinds of text becomes one for each; unknown fields of it are left out."""
         if delta.reasoning:
-            self._channel("reasoning").push(delta.reasoning, _encode({"reasoning_content": delta.reasoning}), b"")
+            self._channel("reasoning").push(delta.reasoning, _written({"reasoning_content": delta.reasoning}), b"")
         if delta.content:
-            raw, choice = _encode({"content": delta.content}), self._choice(delta.logprobs)
+            raw, choice = _written({"content": delta.content}), self._choice(delta.logprobs)
             self._channel("content").push(delta.content, raw, choice)
         if delta.refusal:
-            self._channel("refusal").push(delta.refusal, _encode({"refusal": delta.refusal}), b"")
+            self._channel("refusal").push(delta.refusal, _written({"refusal": delta.refusal}), b"")
         if delta.tools:
             self._push_tools(delta.tools, b'{"tool_calls":%b}' % delta.tools, b"")
 
@@ -182,13 +194,14 @@ class Emission:
         for fragment in fragments:
             tool = fragment.get("index")
             number = tool if isinstance(tool, int) else 0
+            kind = "custom" if isinstance(fragment.get("custom"), dict) else "function"
             key = f"tool {number}"
             if key not in self._channels:
-                self._channels[key] = ToolChannel(number, self._sink, self._guards, self._index)
-            function = fragment.get("function")
-            arguments = function.get("arguments") if isinstance(function, dict) else None
+                self._channels[key] = ToolChannel(number, kind, self._sink, self._guards, self._index)
+            called = fragment.get(kind)
+            said = called.get(SAID[kind]) if isinstance(called, dict) else None
             own = raw if len(fragments) == 1 else _encode({"tool_calls": [fragment]})
-            self._channels[key].push(arguments if isinstance(arguments, str) else "", own, choice)
+            self._channels[key].push(said if isinstance(said, str) else "", own, choice)
 
     def _channel(self, name: str) -> Channel:
         channel = self._channels.get(name)
@@ -213,5 +226,8 @@ class Emission:
             await channel.aclose()
 
 
-def _escaped(name: str, text: str) -> bytes:
-    return json.dumps({name: text}).encode()
+def _written(delta: dict[str, Any]) -> bytes:
+    try:
+        return _encode(delta)
+    except UnicodeEncodeError:  # half a surrogate pair: legal JSON when escaped
+        return json.dumps(delta).encode()

@@ -118,3 +118,35 @@ def test_an_error_event_is_a_typed_error(error: object, code: str) -> None:
 def test_what_is_no_chunk_is_an_error_that_quotes_it() -> None:
     with pytest.raises(CallError, match=r"not a chunk.*<html>"):
         ChunkReader().feed(b"data: <html>\n\n")
+
+
+def test_content_in_blocks_is_told_as_text_and_reasoning() -> None:
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "hm, "}, {"type": "text", "text": "so"}]}
+    (thought,) = deltas(ChunkReader().feed(event({"content": [thinking]})))
+    assert (thought.content, thought.reasoning, json.loads(thought.raw)["reasoning_content"]) == (
+        "",
+        "hm, so",
+        "hm, so",
+    )
+    (both,) = deltas(ChunkReader().feed(event({"content": [thinking, {"type": "text", "text": "yes"}]})))
+    assert (both.content, both.reasoning) == ("yes", "hm, so")
+    (reference,) = deltas(ChunkReader().feed(event({"content": [{"type": "reference", "reference_ids": [1]}], "x": 1})))
+    assert (reference.content, json.loads(reference.raw)["content"]) == ("", None)
+
+
+@pytest.mark.parametrize(
+    ("delta", "unread"),
+    [
+        ({"content": "a", "reasoning_content": None, "function_call": None}, False),
+        ({"content": "\ud83d"}, False),
+        ({"content": "a", "annotations": None}, False),
+        ({"content": "a", "annotations": [{"text": "b"}]}, True),
+        ({"content": "", "function_call": {"arguments": "b"}}, True),
+        ({"reasoning": "a", "reasoning_content": "a"}, False),
+        ({"reasoning": "a", "reasoning_content": "b"}, True),
+    ],
+)
+def test_a_delta_that_says_more_than_is_read_is_known_as_one(delta: dict[str, object], unread: bool) -> None:
+    chunk = json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode()
+    (read,) = deltas(ChunkReader().feed(b"data: " + chunk + b"\n\n"))
+    assert read.unread is unread

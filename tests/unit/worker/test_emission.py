@@ -192,3 +192,32 @@ def test_a_call_that_came_whole_and_is_guarded_by_nobody_leaves_as_it_came() -> 
     tools = b'[{"index":0,"id":"c","function":{"name":"f","arguments":"{}"}}]'
     emission.push(Delta(0, b'{"tool_calls":%b}' % tools, tools=tools))
     assert [delta for delta, _ in sink.chunks] == [b'{"tool_calls":%b}' % tools]
+
+
+def test_of_a_guarded_delta_only_what_is_read_may_leave() -> None:
+    emission, sink, guards = guarded()
+    emission.push(Delta(0, b'{"content":"ab","note":"secret"}', "ab", unread=True))
+    emission.push(Delta(0, b'{"note":"secret"}', unread=True))
+    emission.push(Delta(0, b'{"content":"\\ud83d","note":"secret"}', "\ud83d", unread=True))
+    guards["content"].release(3, None)
+    assert [json.loads(delta) for delta, _ in sink.chunks] == [{"content": "ab"}, {"content": "\ud83d"}]
+
+
+def test_a_delta_that_nobody_guards_leaves_with_all_it_has() -> None:
+    sink = Kept()
+    raw = b'{"content":"ab","note":"x"}'
+    Emission(0, sink, unguarded).push(Delta(0, raw, "ab", unread=True))
+    assert sink.chunks == [(raw, b"")]
+
+
+def test_what_a_custom_tool_is_told_is_guarded_like_arguments() -> None:
+    emission, sink, guards = guarded()
+    first = b'[{"index":0,"id":"c","type":"custom","custom":{"name":"f","input":""}}]'
+    emission.push(Delta(0, b'{"tool_calls":%b}' % first, tools=first))
+    more = b'[{"index":0,"custom":{"input":"select 1"}}]'
+    emission.push(Delta(0, b'{"tool_calls":%b}' % more, tools=more))
+    assert guards["tools"].seen == "select 1"
+    guards["tools"].release(6, None)
+    guards["tools"].release(2, "***")
+    calls = [json.loads(delta)["tool_calls"][0] for delta, _ in sink.chunks]
+    assert [call["custom"].get("input") for call in calls] == ["", "select", "***"]

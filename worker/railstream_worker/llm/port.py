@@ -38,6 +38,8 @@ class Delta(msgspec.Struct, frozen=True, gc=False):
     """JSON of ``tool_calls``, when the delta has some."""
     logprobs: bytes = b""
     """JSON of the choice's ``logprobs``, when it has some."""
+    unread: bool = False
+    """``raw`` says more than stands here, in fields that no rail reads."""
 
 
 class Finish(msgspec.Struct, frozen=True, gc=False):

@@ -44,8 +44,13 @@ class _Text(msgspec.Struct, gc=False):
     role: str | None = None
 
 
+class _OnlyText(_Text, gc=False, forbid_unknown_fields=True):
+    pass
+
+
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 _decode_text = msgspec.json.Decoder(_Text).decode
+_decode_only_text = msgspec.json.Decoder(_OnlyText).decode
 
 FINISH_REASONS = {
     "stop": "stop",
@@ -134,22 +139,53 @@ def finish_reason(raw: str) -> str:
 def read_delta(choice: _Choice) -> Delta | None:
     """The delta of a choice; ``None`` when it only says who speaks, or comes empty with the finish reason."""
     raw = _json(choice.delta) or b"{}"
+    unread = False
     try:
-        text = _decode_text(raw)
+        text: _Text = _decode_only_text(raw)
     except msgspec.MsgspecError:
-        text = _lenient_text(raw)
+        raw = _in_text(raw)
+        text = _any_text(raw)
+        unread = not _only_known(raw)
     content = text.content or ""
     reasoning = text.reasoning_content or text.reasoning or ""
+    if text.reasoning and text.reasoning_content and text.reasoning != text.reasoning_content:
+        unread = True
     tools, logprobs = _json(text.tool_calls), _json(choice.logprobs)
     says_nothing = not (content or reasoning or text.refusal or tools or logprobs)
     if says_nothing and (text.role or text.content is None or choice.finish_reason) and _only_known(raw):
         return None
-    return Delta(choice.index, raw, content, reasoning, text.refusal or "", tools, logprobs)
+    return Delta(choice.index, raw, content, reasoning, text.refusal or "", tools, logprobs, unread)
 
 
 def _only_known(raw: bytes) -> bool:
+    fields = json.loads(raw) or {}
+    return all(name in _Text.__struct_fields__ for name, value in fields.items() if value is not None)
+
+
+def _in_text(raw: bytes) -> bytes:
+    """Mistral's reasoning models send content in blocks: as OpenAI's form has it. Any other delta stays as it is."""
     fields = json.loads(raw)
-    return fields is None or set(fields) <= set(_Text.__struct_fields__) | {"function_call"}
+    blocks = fields.get("content") if isinstance(fields, dict) else None
+    if not isinstance(blocks, list):
+        return raw
+    blocks = [block for block in blocks if isinstance(block, dict)]
+    thoughts = [block.get("thinking") or () for block in blocks if block.get("type") == "thinking"]
+    said = {
+        "content": _joined(blocks),
+        "reasoning_content": "".join(t if isinstance(t, str) else _joined(t) for t in thoughts),
+    }
+    return json.dumps({**fields, "content": None, **{name: text for name, text in said.items() if text}}).encode()
+
+
+def _joined(blocks: Any) -> str:
+    return "".join(block.get("text") or "" for block in blocks if block.get("type") == "text")
+
+
+def _any_text(raw: bytes) -> _Text:
+    try:
+        return _decode_text(raw)
+    except msgspec.MsgspecError:
+        return _lenient_text(raw)
 
 
 def _json(raw: msgspec.Raw) -> bytes:
