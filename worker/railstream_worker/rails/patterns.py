@@ -19,6 +19,7 @@ BOUND = 256  # characters: what is held back at most for a pattern that has no g
 _WIDEST = 4096  # characters: a greatest length up to here is held back whole
 _LEAST_CONTEXT = 64  # characters before a position that stay visible to lookbehinds
 _QUICK = 20  # characters: too few for a catastrophic pattern to need the timeout, which costs more than the search
+_AT_ONCE = 1024  # characters: searched without the timeout for patterns whose whole reach is that short
 _AHEAD = 8  # reaches that are searched at once for the next candidate
 TIMEOUT = 1.0  # seconds for one search: a pattern that backtracks without end blocks the text instead of the worker
 
@@ -53,7 +54,7 @@ class Pattern:
         self.starts = spec.starts
         self._wary = wary
         self._certain = not wary and spec.accept is None  # a match stays one, whatever follows
-        self.reach, self.finite = _reach(source, spec.pattern, wary, bound)
+        self.reach, self.local = _reach(source, spec.pattern, wary, bound)
         self.context = max(_LEAST_CONTEXT, self.reach if "(?<" in spec.pattern else 0)
         if self.exact.match("") or (widths(source, 0) or (1, 1))[0] == 0:
             raise ConfigurationError(f"pattern {spec.pattern!r} matches the empty text, so it would stop everything")
@@ -131,14 +132,17 @@ class PatternSet:
         self.reach = max(pattern.reach for pattern in self._patterns)
         self.context = max(pattern.context for pattern in self._patterns)
         self._joint = _joined(self._patterns)
-        # Up to here no pattern's reach ends inside what is searched, so that one search for all of them is exact.
-        self._joint_reach = min((p.reach for p in self._patterns if not p.finite), default=self.reach)
+        # Up to here one search for all of them is exact: no pattern that looks further than its own matches has its
+        # reach end inside of what is searched.
+        self._joint_reach = min((p.reach for p in self._patterns if not p.local), default=_WIDEST)
+        # A pattern that looks at few characters from each position cannot backtrack for long.
+        self._quick = _AT_ONCE if self.reach <= _QUICK and all(p.local for p in self._patterns) else _QUICK
 
     def find(self, text: str, start: int, final: bool) -> Match:
         length = len(text)
         if self._joint is not None and not final and length - start <= self._joint_reach:
-            quick = length - start <= _QUICK
-            found = self._joint.search(text, start, partial=True, timeout=None if quick else TIMEOUT)
+            timeout = None if length - start <= self._quick else TIMEOUT
+            found = self._joint.search(text, start, partial=True, timeout=timeout)
             if found is None:
                 return Match(length, UNDECIDED)
             if found.partial:
@@ -180,12 +184,12 @@ def _unflagged(source: str) -> str:
 
 
 def _reach(source: str, pattern: str, wary: bool, bound: int) -> tuple[int, bool]:
-    """How far a match that starts at a position may look, and whether that is the pattern's own length."""
+    """How far a match that starts at a position may look, and whether nothing makes it look any further."""
     known = widths(source, 0)
     if known is None or known[1] > _WIDEST:
         return max(bound, 2 * known[0] if known else 0), False
-    beyond = bound if any(mark in pattern for mark in LOOKAHEADS) else 2 if wary else 0
-    return known[1] + beyond, True
+    ahead = any(mark in pattern for mark in LOOKAHEADS)
+    return known[1] + (bound if ahead else 2 if wary else 0), not ahead
 
 
 def _joined(patterns: Sequence[Pattern]) -> regex.Pattern[str] | None:
