@@ -43,8 +43,11 @@ class ChatRequest:
     models: tuple[str, ...]
     context: dict[str, Any]
     options: dict[str, Any]
-    fingerprint: str
-    """The same for every body that means the same, however it is spaced and ordered."""
+    sent: dict[str, Any]
+
+    def fingerprint(self) -> str:
+        """The same for every body that means the same, however it is spaced. It costs a pass over all of it."""
+        return sha256(_encode_sorted(self.sent)).hexdigest()
 
     @property
     def wants_log(self) -> bool:
@@ -150,7 +153,7 @@ def _request(
         models=_models(own.get("models"), sent, kept=bool(own.get("session") or ours["thread_id"])),
         context=ours["context"] or {},
         options=options,
-        fingerprint=sha256(_encode_sorted(sent)).hexdigest(),
+        sent=sent,
     )
 
 

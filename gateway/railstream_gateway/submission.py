@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from fastapi import Request
@@ -28,9 +28,13 @@ def pool_of(gateway: Gateway, served: Sequence[Served]) -> str:
 
 
 async def submit(
-    gateway: Gateway, request: Request, job: Job, pool: str, fingerprint: str, *, thread: bool = False
+    gateway: Gateway, request: Request, job: Job, pool: str, fingerprint: Callable[[], str], *, thread: bool = False
 ) -> tuple[Job, Reading]:
-    """The job with its id, and its reading, open. ``thread``: its session is made if it is not there."""
+    """The job with its id, and its reading, open.
+
+    ``fingerprint`` of its body is asked for where there is an Idempotency-Key; ``thread``: its session is made if it is
+    not there.
+    """
     policy = parse_policy(request.headers.get(HEADER))
     gateway.open_streams.check_room()
     identity = await identify(gateway.redis, request.headers.get("idempotency-key"), job.tenant, fingerprint)

@@ -70,8 +70,8 @@ async def _accept(
     served = [resolve(gateway.configs, dataclasses.replace(asked, model=model)) for model in models]
     job = _job(asked, served, request.state.tenant)
     pool = submission.pool_of(gateway, served)
-    fingerprint = asked.fingerprint
-    job, reading = await submission.submit(gateway, request, job, pool, fingerprint, thread=bool(asked.thread_id))
+    thread = bool(asked.thread_id)
+    job, reading = await submission.submit(gateway, request, job, pool, asked.fingerprint, thread=thread)
     return asked, job, reading
 
 

@@ -43,7 +43,7 @@ async def create_flow(request: Request) -> Response:
         job = _job(body, served, msgspec.json.decode(data), request.state.tenant)
         check_graph(edges_of(job.operations))
         pool = submission.pool_of(gateway, served)
-        job, reading = await submission.submit(gateway, request, job, pool, sha256(data).hexdigest())
+        job, reading = await submission.submit(gateway, request, job, pool, lambda: sha256(data).hexdigest())
     except RailstreamError as error:
         gateway.telemetry.instruments.rejected(error.code)
         raise

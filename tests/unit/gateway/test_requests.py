@@ -38,8 +38,8 @@ def test_the_older_fields_and_the_nested_ones_mean_the_same() -> None:
 def test_the_fingerprint_is_of_the_meaning_and_not_of_the_spelling() -> None:
     body = {"model": "m", **HI}
     spaced = json.dumps(dict(reversed(body.items())), indent=3).encode()
-    assert read_chat(json.dumps(body).encode()).fingerprint == read_chat(spaced).fingerprint
-    assert read(seed=1).fingerprint != read(seed=2).fingerprint
+    assert read_chat(json.dumps(body).encode()).fingerprint() == read_chat(spaced).fingerprint()
+    assert read(seed=1).fingerprint() != read(seed=2).fingerprint()
 
 
 @pytest.mark.parametrize(

