@@ -12,6 +12,7 @@ import msgspec
 from harness.processes import Gateway, Process, UpstreamProcess, Worker
 from harness.redis_server import RedisServer
 from harness.stack import write_configs
+from railstream.local.redis_server import STREAM_NODES
 from railstream.testing import Judge, Script
 
 from bench.load import Target
@@ -95,7 +96,7 @@ async def railstream(
     if config == "judge":
         chosen["models"] = [_model(type="main", model="testing"), _model(**JUDGE_ENTRY)]
     configs = write_configs(directory / "configs", upstream.url, {config: chosen} | dict(extra or {}))
-    with RedisServer(directory / "redis") as redis:
+    with RedisServer(directory / "redis", options=STREAM_NODES) as redis:
         given: dict[str, Any] = {"redis_url": redis.url, "config": configs, "directory": directory}
         quiet = {"RAILSTREAM_LOG_LEVEL": "warning"}
         served = [

@@ -29,6 +29,8 @@ PROGRAMS = ("redis-server", "valkey-server")
 STAMP = re.compile(r"^\d+:\S+ .*? [#*] ")  # 8378:M 20 Nov 2026 11:45:01.456 #
 CEREMONY = ("oO0OoO0OoO0Oo", "just started", "Configuration loaded", "Server initialized", "overcommit", "bye bye")
 VERSION = re.compile(r"\bv=(\d+)\.(\d+)\.(\d+)")
+STREAM_NODES = {"stream-node-max-bytes": "5120", "stream-node-max-entries": "1000"}
+"""How a stream is cut in blocks: at Redis's own 100 entries a block of tokens stands a fifth empty."""
 INSTALL = {
     "Darwin": "brew install valkey (or: brew install redis)",
     "Linux": "apt-get install redis-server (Debian, Ubuntu), dnf install valkey (Fedora), apk add valkey (Alpine)",
@@ -135,6 +137,7 @@ class RedisServer:
             "appendonly yes",
             "appendfsync everysec",
             "maxmemory-policy noeviction",
+            *(f"{name} {value}" for name, value in STREAM_NODES.items()),
         )
         return "\n".join(lines) + "\n"
 
