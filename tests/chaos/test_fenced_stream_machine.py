@@ -23,6 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from railstream import keys
 from railstream.ids import START, EventId, new_request_id, parse_event_id
 from railstream.job import Job
+from railstream_worker.history import Packed
 
 TERMINAL = {b"finished", b"blocked", b"failed", b"cancelled"}
 WRITERS = st.integers(0, 1)
@@ -131,10 +132,13 @@ class FencedStreamMachine(RuleBasedStateMachine):
     def repeat_an_append(self, which: int, back: int) -> None:
         """Bytes of an older connection that arrive, once more or at last."""
         stream = self.writers[which].stream
-        if stream is None or len(stream.history) <= back or stream.history[-back].done is not None:
+        if stream is None or len(stream.history) <= back:
+            return
+        seq, append = stream.history.after(-1)[-back]
+        if isinstance(append, Packed) and append.script:
             return
         connection = self.redis.connection_pool.get_connection()
-        connection.send_packed_command([stream.pack(stream.history[-back])])
+        connection.send_packed_command([stream.pack(seq, append)])
         for _ in range(2):
             with contextlib.suppress(blocking.ResponseError):
                 connection.read_response()

@@ -261,6 +261,7 @@ class _Room:
 
     def __init__(self, stream: FencedStream, publisher: Publisher) -> None:
         self.chunk = stream.chunk
+        self.has_room = partial(publisher.has_room, stream)
         self._stream = stream
         self._publisher = publisher
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from opentelemetry.context import Context
@@ -18,7 +19,7 @@ from railstream.telemetry.recorded_call import RecordedCall
 
 from railstream_worker.llm.fallbacks import Fallbacks, first_of
 from railstream_worker.llm.limited import TakesTurns
-from railstream_worker.llm.port import Call, ChatModel, Delta, Finish, Part, ResponseInfo, TokenCount
+from railstream_worker.llm.port import Call, ChatModel, Delta, Finish, Part, ResponseInfo, Taker, TokenCount
 
 Record = Callable[[Usage], None]
 
@@ -46,6 +47,21 @@ class CallLog:
             "llm_model_name": usage.model,
             "llm_provider_name": usage.provider,
         }
+
+
+class _Seeing:
+    """A taker whose parts are recorded before it gets them."""
+
+    __slots__ = ("_see", "_take", "ready")
+
+    def __init__(self, taker: Taker, see: Callable[[Sequence[Part]], None]) -> None:
+        self.ready = taker.ready
+        self._take = taker.take
+        self._see = see
+
+    def take(self, parts: Sequence[Part]) -> None:
+        self._see(parts)
+        self._take(parts)
 
 
 class Caller:
@@ -107,6 +123,8 @@ class Caller:
             messages=call.messages,
             parent_context=self._context,
         )
+        reasons: dict[int, str] = {}
+        see = partial(self._see, recorded, call.task, reasons)
         traced = Call(
             call.model,
             call.messages,
@@ -114,13 +132,13 @@ class Caller:
             call.task,
             request_id=f"{self._request_id}.{call_id}",
             traceparent=recorded.traceparent,
+            taker=None if call.taker is None else _Seeing(call.taker, see),
         )
-        reasons: dict[int, str] = {}
         try:
             with recorded:
                 async with aclosing(model.stream(traced)) as stream:
                     async for parts in stream:
-                        self._see(recorded, call.task, parts, reasons)
+                        see(parts)
                         yield parts
                 recorded.finish([reason for _, reason in sorted(reasons.items())])
         finally:
@@ -128,11 +146,10 @@ class Caller:
             self.log.append(CallLog(usage, began))
             self._record(usage)
 
-    def _see(self, recorded: RecordedCall, task: str, parts: Sequence[Part], reasons: dict[int, str]) -> None:
+    def _see(self, recorded: RecordedCall, task: str, reasons: dict[int, str], parts: Sequence[Part]) -> None:
         chunks = 0
         for part in parts:
-            kind = type(part)
-            if kind is Delta:
+            if type(part) is Delta:
                 chunks += 1
             elif isinstance(part, Finish):
                 reasons[part.index] = part.reason

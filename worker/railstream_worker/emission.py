@@ -150,13 +150,16 @@ class Emission:
         self._sink = sink
         self._guards = guards
         self._channels: dict[str, Channel] = {}
+        self._content: Channel | None = None
         self._reasoning_name = "reasoning_content"
         if primed:
             self._channel("content").prime(primed)
 
     def push(self, delta: Delta) -> None:
         """Hand a delta to the guard of its channel; it leaves now, later, or never."""
-        choice = self._choice(delta.logprobs)
+        choice = self._choice(delta.logprobs) if delta.logprobs or self._index else b""
+        if not (delta.reasoning or delta.refusal or delta.tools or delta.unread):
+            return (self._content or self._channel("content")).push(delta.content, delta.raw, choice)
         kinds = bool(delta.content) + bool(delta.reasoning) + bool(delta.refusal) + bool(delta.tools)
         if kinds > 1 or (delta.unread and self._guards_any(delta)):
             return self._push_parts(delta)
@@ -209,6 +212,8 @@ class Emission:
             field = self._reasoning_name if name == "reasoning" else name
             kind = Channel(field, self._sink, lambda _, release: self._guards(name, release), self._index)
             channel = self._channels[name] = kind
+            if name == "content":
+                self._content = channel
         return channel
 
     def _choice(self, logprobs: bytes) -> bytes:

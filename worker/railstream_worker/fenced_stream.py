@@ -8,7 +8,6 @@ that comes back without its last second is given the same entries under the same
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -16,31 +15,13 @@ from railstream import keys
 from railstream.ids import START, EventId
 from railstream.link import pack
 
-HISTORY = 2048
-"""Appends kept for a Redis that lost its tail: far above what an AOF or a replica lags behind."""
+from railstream_worker.history import Append, History, Packed, Told
 
 
 class Batch(Protocol):
     """Where packed commands go: the process's publisher."""
 
-    def send(self, stream: FencedStream, append: Append) -> None: ...
-
-
-class Append:
-    """One append, kept until the attempt ends. A chunk keeps its data only; anything else its packed command."""
-
-    __slots__ = ("choice", "command", "delta", "done", "seq")
-
-    def __init__(self, seq: int, delta: bytes = b"", choice: bytes = b"", command: bytes = b"") -> None:
-        self.seq = seq
-        self.delta = delta
-        self.choice = choice
-        self.command = command
-        self.done: asyncio.Future[bool] | None = None
-
-    def settle(self, accepted: bool) -> None:
-        if self.done is not None and not self.done.done():
-            self.done.set_result(accepted)
+    def send(self, stream: FencedStream, seq: int, append: Append) -> None: ...
 
 
 class FencedStream:
@@ -70,7 +51,10 @@ class FencedStream:
         self._head = b"*8\r\n" + _bulk(b"XADD") + _bulk(self.key) + _bulk(b"NOMKSTREAM") + b"$"
         self._middle = b"\r\n" + _bulk(b"event") + _bulk(b"chunk") + b"$4\r\ndata\r\n$"
         self._publish = b"\r\n*3\r\n" + _bulk(b"PUBLISH") + _bulk(self.channel) + b"$"
-        self.history: deque[Append] = deque((Append(0, command=self._opening(*opening)),), maxlen=HISTORY)
+        self._scripts: dict[int, asyncio.Future[bool]] = {}
+        """By sequence number, of those that Redis has not answered."""
+        self.history = History()
+        self.history.append(Packed(self._opening(*opening)))
 
     def _opening(self, event: bytes, data: bytes) -> bytes:
         entry_id = b"%d-0" % self.attempt
@@ -79,19 +63,21 @@ class FencedStream:
 
     def chunk(self, delta: bytes, choice: bytes = b"") -> None:
         """Append one released delta. ``choice``: JSON of index and logprobs when they are not the plain ones."""
-        if not self.fenced:
-            self.sent += 1
-            self._hand_over(Append(self.sent, delta, choice))
+        if self.fenced:
+            return
+        append = Told(delta, choice) if choice else delta
+        self.sent += 1
+        self.history.append(append)
+        self._batch.send(self, self.sent, append)
 
     def event(self, name: bytes, data: bytes) -> None:
         """Append any other event, but for the last: that one is a script."""
         if self.fenced:
             return
-        self.sent += 1
-        entry_id = b"%d-%d" % (self.attempt, self.sent)
+        entry_id = b"%d-%d" % (self.attempt, self.sent + 1)
         added = pack(b"XADD", self.key, b"NOMKSTREAM", entry_id, b"event", name, b"data", data)
         told = pack(b"PUBLISH", self.channel, b"%b %b 0\n%b" % (entry_id, name, data))
-        self._hand_over(Append(self.sent, command=added + told))
+        self._hand_over(Packed(added + told))
 
     def script(self, script: str, keys_: tuple[bytes, ...], *args: bytes) -> asyncio.Future[bool]:
         """Append through a script that gets ``channel, id, *args``; true when the fence let it pass."""
@@ -99,25 +85,25 @@ class FencedStream:
         if self.fenced:
             done.set_result(False)
             return done
-        self.sent += 1
-        entry_id = b"%d-%d" % (self.attempt, self.sent)
+        entry_id = b"%d-%d" % (self.attempt, self.sent + 1)
         count = b"%d" % len(keys_)
-        append = Append(self.sent, command=pack(b"EVAL", script.encode(), count, *keys_, self.channel, entry_id, *args))
-        append.done = done
-        self._hand_over(append)
+        command = pack(b"EVAL", script.encode(), count, *keys_, self.channel, entry_id, *args)
+        self._scripts[self.sent + 1] = done
+        self._hand_over(Packed(command, script=True))
         return done
 
     def _hand_over(self, append: Append) -> None:
+        self.sent += 1
         self.history.append(append)
-        self._batch.send(self, append)
+        self._batch.send(self, self.sent, append)
 
-    def pack(self, append: Append) -> bytes:
+    def pack(self, seq: int, append: Append) -> bytes:
         """The bytes of an append: for a chunk, XADD and PUBLISH of the same entry."""
-        if append.command:
+        if isinstance(append, Packed):
             return append.command
-        entry_id = b"%d-%d" % (self.attempt, append.seq)
-        delta, choice = append.delta, append.choice
-        if choice:
+        entry_id = b"%d-%d" % (self.attempt, seq)
+        if isinstance(append, Told):
+            delta, choice = append
             fields = (b"event", b"chunk", b"data", delta, b"choice", choice)
             live = b"%b chunk %d\n%b%b" % (entry_id, len(choice), choice, delta)
             return pack(b"XADD", self.key, b"NOMKSTREAM", entry_id, *fields) + pack(b"PUBLISH", self.channel, live)
@@ -126,24 +112,25 @@ class FencedStream:
             len(entry_id),
             entry_id,
             self._middle,
-            len(delta),
-            delta,
+            len(append),
+            append,
             self._publish,
-            len(entry_id) + 9 + len(delta),
+            len(entry_id) + 9 + len(append),
             entry_id,
-            delta,
+            append,
         )
 
-    def confirm(self, append: Append) -> None:
+    def confirm(self, seq: int) -> None:
         """Redis has stored it."""
-        if append.seq > self.stored:
-            self.stored = append.seq
-        append.settle(True)
+        if seq > self.stored:
+            self.stored = seq
+        if self._scripts:
+            _settle(self._scripts.pop(seq, None), True)
 
-    def refuse(self, append: Append) -> None:
+    def refuse(self, seq: int) -> None:
         """Redis refused its id: it is there already (sent twice), or a later attempt has written."""
-        if append.seq <= self.stored:
-            self.confirm(append)
+        if seq <= self.stored:
+            self.confirm(seq)
         else:
             self.fence()
 
@@ -152,11 +139,12 @@ class FencedStream:
         if self.fenced:
             return
         self.fenced = True
-        for append in self.history:
-            append.settle(False)
+        for done in self._scripts.values():
+            _settle(done, False)
+        self._scripts.clear()
         self._on_fenced()
 
-    def missing_after(self, last: EventId | None) -> list[Append] | None:
+    def missing_after(self, last: EventId | None) -> list[tuple[int, Append]] | None:
         """What Redis lacks when its last entry is ``last``; ``None`` when we cannot give back what is missing.
 
         Then what is kept does not reach back so far, or an attempt that we had superseded has gone on without us.
@@ -164,13 +152,17 @@ class FencedStream:
         if last is not None and last.attempt < self.attempt and last != self.after:
             return None
         stored = -1 if last is None or last.attempt < self.attempt else last.seq
-        missing = [append for append in self.history if append.seq > stored]
-        if missing and missing[0].seq != stored + 1:
+        if stored + 1 < self.history.first:
             return None
-        for append in self.history:
-            if append.seq <= stored:
-                self.confirm(append)
-        return missing
+        for seq in [seq for seq in self._scripts if seq <= stored]:
+            self.confirm(seq)
+        self.stored = max(self.stored, min(stored, self.sent))
+        return self.history.after(stored)
+
+
+def _settle(done: asyncio.Future[bool] | None, accepted: bool) -> None:
+    if done is not None and not done.done():
+        done.set_result(accepted)
 
 
 def _bulk(value: bytes) -> bytes:

@@ -12,6 +12,9 @@ class Room(Sink, Protocol):
 
     async def room(self) -> None: ...
 
+    def has_room(self) -> bool:
+        """Whether `room` would return at once; never true of a sink whose writer must come by in turn."""
+
 
 class Gate:
     """Between a generation and its sink while the input rails still run."""
@@ -29,6 +32,9 @@ class Gate:
 
     async def room(self) -> None:
         await self._behind.room()
+
+    def has_room(self) -> bool:
+        return self._behind.has_room()
 
     def open(self) -> None:
         """Let out what was kept, and all that comes."""

@@ -139,7 +139,7 @@ class Generation:
             self._waiting = task
             async for parts in stream:
                 self._waiting = None
-                self._take(parts)
+                self.take(parts)
                 if not self._cut:
                     await self.sink.room()
                 if self._cut:
@@ -152,9 +152,12 @@ class Generation:
         params = dict(self.params)
         if self.released:
             messages = [*messages, {"role": "assistant", "content": self.released}]
-        return Call(self.model.name, messages, params)
+        return Call(self.model.name, messages, params, taker=self)
 
-    def _take(self, parts: Sequence[Part]) -> None:
+    def ready(self) -> bool:
+        return self._waiting is not None and not self._cut and self.sink.has_room()
+
+    def take(self, parts: Sequence[Part]) -> None:
         for part in parts:
             if type(part) is Delta:
                 emission = self._emissions.get(part.index)

@@ -19,7 +19,8 @@ from railstream.ids import parse_event_id
 from railstream.link import Link, pack
 from redis.exceptions import RedisError
 
-from railstream_worker.fenced_stream import HISTORY, Append, FencedStream
+from railstream_worker.fenced_stream import FencedStream
+from railstream_worker.history import HISTORY, Append, Packed
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,8 @@ class Publisher:
         self._link: Link | None = None
         self._open: dict[FencedStream, None] = {}
         self._outbox: list[bytes] = []
-        self._expected: deque[tuple[FencedStream, Append]] = deque()
+        self._expected: deque[tuple[FencedStream, int, bool]] = deque()
+        """Appends without an answer: stream, sequence number, and whether PUBLISH answers as well."""
         self._unconfirmed = 0
         self._flush: asyncio.Handle | None = None
         self._flushed_at = 0.0
@@ -69,12 +71,17 @@ class Publisher:
 
     async def room(self, stream: FencedStream) -> None:
         """Wait while Redis is too far behind. Called once per batch of deltas, so that memory stays bounded."""
-        while not stream.fenced and (
-            self._link is None or self._unconfirmed > HIGH_WATER or stream.sent - stream.stored > MOST_UNCONFIRMED
-        ):
+        while not stream.fenced and not self.has_room(stream):
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             await turn
+
+    def has_room(self, stream: FencedStream) -> bool:
+        return (
+            self._link is not None
+            and self._unconfirmed <= HIGH_WATER
+            and stream.sent - stream.stored <= MOST_UNCONFIRMED
+        )
 
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -82,13 +89,13 @@ class Publisher:
             if not turn.done():
                 turn.set_result(None)
 
-    def send(self, stream: FencedStream, append: Append) -> None:
+    def send(self, stream: FencedStream, seq: int, append: Append) -> None:
         """Queue an append for the next flush. Without a connection it waits in its stream's history."""
         if self._link is None:
             return
-        command = stream.pack(append)
+        command = stream.pack(seq, append)
         self._outbox.append(command)
-        self._expected.append((stream, append))
+        self._expected.append((stream, seq, type(append) is not Packed or not append.script))
         self._unconfirmed += len(command)
         if len(self._expected) == 1:
             self._unanswered_since = asyncio.get_running_loop().time()
@@ -176,8 +183,8 @@ class Publisher:
         if missing is None:
             log.error("what redis lost of %s cannot be given back to it: giving up the job", stream.request_id)
             return stream.fence()
-        for append in missing:
-            self.send(stream, append)
+        for seq, append in missing:
+            self.send(stream, seq, append)
 
     async def _read(self, link: Link) -> None:
         """Match answers to appends until the connection ends."""
@@ -191,9 +198,11 @@ class Publisher:
                     if second:
                         second = False
                         continue
-                    stream, append = self._expected.popleft()
-                    second = append.done is None
-                    self._answer(stream, append, reply)
+                    stream, seq, second = self._expected.popleft()
+                    if type(reply) is bytes:
+                        stream.confirm(seq)
+                    else:
+                        self._answer(stream, seq, reply)
                 if not self._expected:
                     self._unconfirmed = 0
                 if self._waiting:
@@ -210,18 +219,18 @@ class Publisher:
                 log.warning("redis has not answered for %.1f s: connecting again", silent)
                 return await link.close()
 
-    def _answer(self, stream: FencedStream, append: Append, reply: Any) -> None:
+    def _answer(self, stream: FencedStream, seq: int, reply: Any) -> None:
         if isinstance(reply, hiredis.ReplyError):
             if "equal or smaller" in str(reply):
-                return self._refused(stream, append)
+                return self._refused(stream, seq)
             raise RedisError(f"redis refuses to write: {reply}")
         if reply is None:
             raise RedisError(f"the stream of {stream.request_id} is gone from redis")
         if reply == 0:
-            return self._refused(stream, append)
-        stream.confirm(append)
+            return self._refused(stream, seq)
+        stream.confirm(seq)
 
-    def _refused(self, stream: FencedStream, append: Append) -> None:
-        stream.refuse(append)
+    def _refused(self, stream: FencedStream, seq: int) -> None:
+        stream.refuse(seq)
         if stream.fenced:
             self._on_refused()

@@ -81,6 +81,9 @@ class _Ear:
         assert self._sink is not None
         await self._sink.room()
 
+    def has_room(self) -> bool:
+        return self._sink is not None and self._sink.has_room()
+
     def message(self) -> dict[str, Any]:
         choice = Choice()
         choice.add({"content": self._released or None}, None)

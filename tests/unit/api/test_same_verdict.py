@@ -65,6 +65,9 @@ class Released:
     async def room(self) -> None:
         """There is always some."""
 
+    def has_room(self) -> bool:
+        return True
+
 
 async def of_generation(config: RailsConfig, question: str, streaming: bool) -> tuple[str, Any]:
     models, sink = Models(), Released()

@@ -71,6 +71,10 @@ class Sheet:
     async def room(self) -> None:
         """Always: it is read at the end."""
 
+    def has_room(self) -> bool:
+        """A program's own code stands on the way to here: it sees all parts in turn."""
+        return False
+
     def _tool(self, fragment: dict[str, Any]) -> None:
         number = fragment.get("index", 0)
         while len(self.tool_calls) <= number:

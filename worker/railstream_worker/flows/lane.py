@@ -76,6 +76,9 @@ class Lane:
     async def room(self) -> None:
         await self.room_of.room()
 
+    def has_room(self) -> bool:
+        return self.room_of.has_room()
+
 
 class Past:
     """What the stream of a job with operations holds: what is finished there is not done again."""

@@ -6,6 +6,7 @@ What has come is handed over in one piece per read. An error is raised only afte
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import httptools
@@ -18,7 +19,10 @@ MOST_HEADERS = 256
 
 
 class Connection(asyncio.Protocol):
-    """``complete``: the response has ended as it should. ``open`` is the set that it stands in while it is open."""
+    """``complete``: the response has ended as it should. ``open`` is the set that it stands in while it is open.
+
+    ``taker`` is given what comes while `read` waits, without waking it; false when it cannot take it now.
+    """
 
     def __init__(self, open: set[Connection]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -30,10 +34,12 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._answered = False
         self._error: Exception | None = None
+        self._nudged = False
         self._waiter: asyncio.Future[None] | None = None
         self._timeout: float | None = None
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self.taker: Callable[[bytes], bool] | None = None
         self.status = 0
         self.reason = b""
         self.headers: list[tuple[bytes, bytes]] = []
@@ -56,6 +62,8 @@ class Connection(asyncio.Protocol):
         """The last answer may have been left with its end unread: nobody else may ever read that."""
         self._parts = []
         self._size = 0
+        self._nudged = False
+        self.taker = None
         if self._paused:
             self._paused = False
             self._transport.resume_reading()
@@ -66,11 +74,14 @@ class Connection(asyncio.Protocol):
             self._raise()
             await self._wait()
 
-    async def read(self) -> bytes:
-        """What has come of the body since; nothing at its end."""
+    async def read(self) -> bytes | None:
+        """What has come of the body since, which after a nudge is nothing; ``None`` at its end."""
         while not self._parts:
-            if self.complete:
+            if self._nudged:
+                self._nudged = False
                 return b""
+            if self.complete:
+                return None
             self._raise()
             await self._wait()
         parts = self._parts
@@ -81,6 +92,11 @@ class Connection(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
         return data
+
+    def nudge(self) -> None:
+        """Let `read` return with what there is."""
+        self._nudged = True
+        self._wake()
 
     def abort(self) -> None:
         if self._transport is not None and not self.closed:
@@ -141,10 +157,28 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             return self._fail(httpx2.RemoteProtocolError(f"the server does not speak HTTP/1.1: {error}"))
+        if self.taker is not None and self._parts and not self.complete and self._pass_on(self.taker):
+            return
         if self._size > HIGH_WATER and not self._paused:
             self._paused = True
             self._transport.pause_reading()
         self._wake()
+
+    def _pass_on(self, taker: Callable[[bytes], bool]) -> bool:
+        """Hand over what came, if the reader waits for nothing but it. What goes wrong meanwhile is the reader's."""
+        if self._waiter is None or self._waiter.done() or self._nudged:
+            return False
+        parts = self._parts
+        try:
+            if not taker(parts[0] if len(parts) == 1 else b"".join(parts)):
+                return False
+        except Exception as error:
+            self._fail(error)
+        self._parts = []
+        self._size = 0
+        if self._timeout is not None:
+            self._deadline = self._loop.time() + self._timeout
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True

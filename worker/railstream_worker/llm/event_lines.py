@@ -30,8 +30,10 @@ class EventLines:
         parts: list[Part] = []
         for line in lines:
             if line[:5] == b"data:":
-                self._data.append(line[5:].strip())
-            elif not line.strip():
+                self._data.append(line[6:].strip() if line[5:6] == b" " else line[5:].strip())
+            elif not line or not line.strip():
+                if not self._data:
+                    continue
                 try:
                     self._dispatch(parts)
                 except CallError as error:
@@ -49,8 +51,6 @@ class EventLines:
             raise self.failure
 
     def _dispatch(self, parts: list[Part]) -> None:
-        if not self._data:
-            return
         data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
         self._data.clear()
         if data and not self.done:

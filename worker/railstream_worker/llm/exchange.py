@@ -18,8 +18,8 @@ from railstream.errors import CallError
 from railstream_worker.llm.endpoint import Endpoint, Patience
 from railstream_worker.llm.event_lines import EventLines
 from railstream_worker.llm.faults import late, redact, truncated
-from railstream_worker.llm.port import Call, Delta, Finish, Part
-from railstream_worker.llm.transport import body_of
+from railstream_worker.llm.port import Call, Delta, Finish, Part, Taker
+from railstream_worker.llm.transport import body_of, direct_body_of
 
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 8.0
@@ -63,8 +63,30 @@ class Exchange:
         self._manager = manager
         self.body = body_of(response.http_response)
         self.reader = reader
+        self._direct = direct_body_of(response.http_response)
+
+    def hand_to(self, taker: Taker, said: bytearray, last: float) -> None:
+        """From now on parts go to the taker as they arrive, whenever it is ready; all else comes out of ``body``."""
+        if self._direct is None:
+            return
+        connection, reader, time = self._direct.connection, self.reader, asyncio.get_running_loop().time
+
+        def take(data: bytes) -> bool:
+            if reader.done or time() > last or not taker.ready():
+                return False
+            parts = reader.feed(data)
+            if parts:
+                _note(said, parts)
+                taker.take(parts)
+            if reader.done:
+                connection.nudge()
+            return True
+
+        connection.taker = take
 
     async def aclose(self) -> None:
+        if self._direct is not None:
+            self._direct.connection.taker = None
         if self.reader.done:
             with suppress(TimeoutError, httpx2.HTTPError, httpx2.StreamError):
                 async with asyncio.timeout(LAST_BYTES):
@@ -80,15 +102,19 @@ async def answer(source: Source, call: Call, patience: Patience) -> AsyncGenerat
     last = loop.time() + patience.total
     exchange, begun = await _begin(source, call, patience, last)
     reader = exchange.reader
-    said = _texts(begun)
+    said = bytearray()
+    _note(said, begun)
     try:
         yield begun
-        body = exchange.body if patience.chunk >= patience.first_token else _watched(exchange.body, patience.chunk)
+        watched = patience.chunk < patience.first_token
+        body = _watched(exchange.body, patience.chunk) if watched else exchange.body
+        if call.taker is not None and not watched:
+            exchange.hand_to(call.taker, said, last)
         if not reader.done:
             async for data in body:
                 parts = reader.feed(data)
                 if parts:
-                    said += _texts(parts)
+                    _note(said, parts)
                     yield parts
                 if reader.done:
                     break
@@ -99,7 +125,7 @@ async def answer(source: Source, call: Call, patience: Patience) -> AsyncGenerat
             raise truncated(source.provider, source.name)
     except Exception as error:
         failure = _failure(source, patience, error)
-        failure.partial = "".join(said)
+        failure.partial = said.decode("utf-8", "surrogatepass")
         if failure is error:
             raise
         raise failure from error
@@ -107,9 +133,11 @@ async def answer(source: Source, call: Call, patience: Patience) -> AsyncGenerat
         await exchange.aclose()
 
 
-def _texts(parts: Sequence[Part]) -> list[str]:
-    """Of the first choice."""
-    return [part.content for part in parts if type(part) is Delta and not part.index]
+def _note(said: bytearray, parts: Sequence[Part]) -> None:
+    """What the first choice says, kept in as few bytes as it has."""
+    for part in parts:
+        if type(part) is Delta and not part.index:
+            said += part.content.encode("utf-8", "surrogatepass")
 
 
 def _failure(source: Source, patience: Patience, error: Exception) -> CallError:

@@ -12,9 +12,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, Final, Protocol, runtime_checkable
 
+import msgspec
 from railstream.errors import CallError
 
-from railstream_worker.llm.port import Call, ChatModel, Part, TokenCount
+from railstream_worker.llm.port import Call, ChatModel, Part, Taker, TokenCount
 from railstream_worker.llm.quota import Booking, Limit, Quota, QuotaUnavailable
 
 log = logging.getLogger(__name__)
@@ -136,15 +137,30 @@ class Booked:
         self.sent = False
         self.tokens: TokenCount | None = None
         self._model = model
+        self._taker: Taker | None = None
 
     async def stream(self, call: Call) -> AsyncGenerator[Sequence[Part], None]:
         self.sent = True
+        if call.taker is not None:
+            self._taker = call.taker
+            call = msgspec.structs.replace(call, taker=self)
         async with aclosing(self._model.stream(call)) as stream:
             async for parts in stream:
-                for part in parts:
-                    if type(part) is TokenCount:
-                        self.tokens = part
+                self._count(parts)
                 yield parts
+
+    def _count(self, parts: Sequence[Part]) -> None:
+        for part in parts:
+            if type(part) is TokenCount:
+                self.tokens = part
+
+    def ready(self) -> bool:
+        return self._taker is not None and self._taker.ready()
+
+    def take(self, parts: Sequence[Part]) -> None:
+        assert self._taker is not None
+        self._count(parts)
+        self._taker.take(parts)
 
     async def aclose(self) -> None:
         """The model is not ours to close."""

@@ -12,6 +12,18 @@ from typing import Any, Protocol
 import msgspec
 
 
+class Taker(Protocol):
+    """A reader that is handed parts by the event loop itself while its task waits: most of what a wake costs is saved.
+
+    The first content always comes through `ChatModel.stream`, and so does what comes while the reader is not ready.
+    """
+
+    def ready(self) -> bool:
+        """Whether the reader waits for parts, and has room for them."""
+
+    def take(self, parts: Sequence[Part]) -> None: ...
+
+
 class Call(msgspec.Struct, frozen=True):
     """One LLM call. ``params`` are OpenAI's request options; the model's own defaults stand below them."""
 
@@ -24,6 +36,8 @@ class Call(msgspec.Struct, frozen=True):
     """``<completion id>.<attempt>.<n>``: sent upstream as ``X-Request-Id``, so that two ledgers can be compared."""
     traceparent: str = ""
     """Of the call's span, for the provider's own traces; empty when nothing is traced."""
+    taker: Taker | None = None
+    """Who reads, if it can be handed parts directly; a model may do without."""
 
 
 class Delta(msgspec.Struct, frozen=True, gc=False):

@@ -101,14 +101,14 @@ class ChunkReader(EventLines):
             chunk = _decode_chunk(data)
         except msgspec.MsgspecError:
             chunk = _lenient(data)
-        if said := _json(chunk.error):
+        if chunk.error is not _NOTHING and (said := _json(chunk.error)):
             raise provider_error(said)
         if not self._informed and (chunk.id or chunk.model):
             self._informed = True
             parts.append(ResponseInfo(chunk.id or "", chunk.model or ""))
         for choice in chunk.choices or ():
             self._choice(choice, parts)
-        usage = chunk.usage or (chunk.x_groq or {}).get("usage")
+        usage = chunk.usage or (chunk.x_groq and chunk.x_groq.get("usage"))
         if usage:
             parts.append(token_count(_with_thoughts(usage) if self._thoughts_in_total else usage))
 
@@ -150,7 +150,8 @@ def read_delta(choice: _Choice) -> Delta | None:
     reasoning = text.reasoning_content or text.reasoning or ""
     if text.reasoning and text.reasoning_content and text.reasoning != text.reasoning_content:
         unread = True
-    tools, logprobs = _json(text.tool_calls), _json(choice.logprobs)
+    tools = b"" if text.tool_calls is _NOTHING else _json(text.tool_calls)
+    logprobs = b"" if choice.logprobs is _NOTHING else _json(choice.logprobs)
     says_nothing = not (content or reasoning or text.refusal or tools or logprobs)
     if says_nothing and (text.role or text.content is None or choice.finish_reason) and _only_known(raw):
         return None

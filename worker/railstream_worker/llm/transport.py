@@ -29,10 +29,14 @@ def direct_transport(limits: httpx2.Limits) -> DirectTransport | None:
 
 def body_of(response: httpx2.Response) -> AsyncGenerator[bytes, None]:
     """The decoded body of a response, in the pieces that it comes in."""
+    body = direct_body_of(response)
+    return response.aiter_bytes() if body is None else body.__aiter__()
+
+
+def direct_body_of(response: httpx2.Response) -> Body | None:
+    """The body as our transport reads it; ``None`` where it is another's, or has to be decoded."""
     body = response.extensions.get(BODY)
-    if isinstance(body, Body) and "content-encoding" not in response.headers:
-        return body.__aiter__()
-    return response.aiter_bytes()
+    return body if isinstance(body, Body) and "content-encoding" not in response.headers else None
 
 
 class DirectTransport(httpx2.AsyncBaseTransport):
@@ -113,22 +117,22 @@ class Body(httpx2.AsyncByteStream):
     def __init__(self, transport: DirectTransport, origin: Origin, connection: Connection) -> None:
         self._transport = transport
         self._origin = origin
-        self._connection = connection
+        self.connection = connection
         self._released = False
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
-        read = self._connection.read
-        while data := await read():
+        read = self.connection.read
+        while (data := await read()) is not None:
             yield data
 
     async def aclose(self) -> None:
         if self._released:
             return
         self._released = True
-        if self._connection.complete:
-            self._transport.give_back(self._origin, self._connection)
+        if self.connection.complete:
+            self._transport.give_back(self._origin, self.connection)
         else:
-            self._connection.abort()
+            self.connection.abort()
 
 
 def _origin(url: httpx2.URL) -> Origin:

@@ -46,15 +46,21 @@ class IncrementalGuard:
         self._over = True
 
     def _run(self, text: str, final: bool) -> None:
+        chain = self._chain
         try:
-            pieces = self._chain.push(text, final)
+            if chain.rewrites:
+                pieces = chain.push(text, final)
+            else:
+                passed = len(chain.pass_text(text, final))
         except Exception as error:  # a search that ran out of time, above all: what cannot be searched is blocked
-            flow = self._chain.running
-            self._end(self._panel.failure(flow, cause_of(error, flow)))
+            self._end(self._panel.failure(chain.running, cause_of(error, chain.running)))
             return
-        self._let_out(pieces)
-        if self._chain.blocked_by is not None and not self._over:
-            self._end(self._panel.violation(self._chain.blocked_by))
+        if chain.rewrites:
+            self._let_out(pieces)
+        elif passed:
+            self._release(passed, None)
+        if chain.blocked_by is not None and not self._over:
+            self._end(self._panel.violation(chain.blocked_by))
 
     def _end(self, violation: Violation | None) -> None:
         self._over = True

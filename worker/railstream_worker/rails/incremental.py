@@ -30,7 +30,7 @@ class Chain:
     def __init__(self, rails: Sequence[IncrementalRail]) -> None:
         self._stages = tuple(_Stage(rail) for rail in rails)
         self.flows = tuple(rail.flow for rail in rails)
-        self._rewrites = any(rail.masks for rail in rails)
+        self.rewrites = any(rail.masks for rail in rails)
         self.blocked_by: str | None = None
         self.running = ""
         """The flow at work, for the message when it fails."""
@@ -42,8 +42,13 @@ class Chain:
 
     def push(self, text: str, final: bool = False) -> Sequence[Piece]:
         """What may leave now. The last call is ``final``, or one after which ``blocked_by`` is set."""
-        if self._rewrites:
+        if self.rewrites:
             return self._push_pieces([Piece(text, len(text), True)] if text else [], final)
+        passed = self.pass_text(text, final)
+        return (Piece(passed, len(passed), True),) if passed else ()
+
+    def pass_text(self, text: str, final: bool) -> str:
+        """As `push`, where no rail rewrites: what may leave is the text's own."""
         for stage in self._stages:
             self.running = stage.rail.flow
             text = stage.pass_text(text, final)
@@ -51,8 +56,8 @@ class Chain:
                 self.blocked_by = stage.rail.flow
                 final = True  # for the stages behind, the text ends here
             elif not text and not final:
-                return ()
-        return (Piece(text, len(text), True),) if text else ()
+                break
+        return text
 
     def _push_pieces(self, pieces: list[Piece], final: bool) -> list[Piece]:
         for stage in self._stages:
