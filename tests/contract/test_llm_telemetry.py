@@ -45,7 +45,7 @@ async def test_a_stand_ins_call_stands_beside_the_one_that_failed_in_one_trace(s
     assert failed.parent_id == made.parent_id == attempt.span_id
     assert failed.attributes["error.type"] == "overloaded"
     assert "gen_ai.usage.output_tokens" not in failed.attributes
-    assert made.attributes["gen_ai.provider.name"] == "google_genai"
+    assert made.attributes["gen_ai.provider.name"] == "gcp.gemini"
     assert made.attributes["gen_ai.usage.output_tokens"] == 6
 
 

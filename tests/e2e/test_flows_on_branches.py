@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from typing import Any
 
 import pytest
 from harness.sse import fetch, opened
 from harness.stack import MODEL, Stack
 from harness.waiting import until
+from railstream import keys
 from railstream.testing import Script, directive
 from railstream.usage import read, today
 from redis.asyncio import Redis
@@ -54,6 +57,17 @@ def operation(id: str, branch: str = "main", text: str = "", **given: Any) -> di
     script = given.pop("script", {})
     instruction = f"Do {id}. {directive(text=text or f'{id} is done', **script)}"
     return {"id": id, "instruction": instruction, "branch": branch, "model": MODEL, "config_id": "main"} | given
+
+
+async def mid_answer(stack: Stack, redis: Redis, request_id: str, *names: str) -> None:
+    """Wait until each of these has said two words, which stand in the stream, and waits for the third."""
+
+    async def waiting() -> bool:
+        entries = await redis.xrange(keys.events(request_id))
+        said = Counter(json.loads(fields[b"choice"])["operation"] for _, fields in entries if b"choice" in fields)
+        return stack.upstream.held == len(names) and all(said[name] == 2 for name in names)
+
+    await until(waiting, what=f"{', '.join(names)} wait in mid-answer")
 
 
 def flow(session: str, *operations: dict[str, Any], **given: Any) -> dict[str, Any]:
@@ -117,7 +131,7 @@ async def test_after_the_workers_death_every_turn_stands_once_and_every_call_is_
     operations = [first, second, operation("three"), operation("four", "side", "e f g h", script=hold)]
     headers = {"idempotency-key": "once"}
     async with opened(f"{stack.url}/v1/flows", body=flow(session, *operations, stream=True), headers=headers) as stream:
-        await until(lambda: stack.upstream.held == 2, what="two and four wait in mid-answer")
+        await mid_answer(stack, redis, stream.request_id, "two", "four")
         await stack.workers[0].kill()
         await stack.add_worker(**QUICK).ready()
         await stream.read()
@@ -140,10 +154,10 @@ async def test_after_the_workers_death_every_turn_stands_once_and_every_call_is_
     assert sum(total.incomplete for total in totals.values()) == 2
 
 
-async def test_a_multi_model_call_that_died_with_its_worker_is_recorded_too(stack: Stack) -> None:
+async def test_a_multi_model_call_that_died_with_its_worker_is_recorded_too(stack: Stack, redis: Redis) -> None:
     body = {"railstream": {"models": [MODEL]}, "model": None}
     async with stack.ask(directive(text="a b c d", hold=2, times=1), **body) as stream:
-        await until(lambda: stack.upstream.held == 1, what="the answer waits")
+        await mid_answer(stack, redis, stream.request_id, MODEL)
         await stack.workers[0].kill()
         await stack.add_worker(**QUICK).ready()
         await stream.read()
@@ -156,11 +170,11 @@ async def test_a_multi_model_call_that_died_with_its_worker_is_recorded_too(stac
     assert len(stack.upstream.ledger) == 2
 
 
-async def test_a_cancelled_flow_keeps_what_was_said_and_marks_it(stack: Stack) -> None:
+async def test_a_cancelled_flow_keeps_what_was_said_and_marks_it(stack: Stack, redis: Redis) -> None:
     session = await made(stack)
     body = flow(session, operation("one"), operation("two", text="a b c d", script={"hold": 2}), operation("three"))
     async with opened(f"{stack.url}/v1/flows", body=body | {"stream": True}) as stream:
-        await until(lambda: stack.upstream.held == 1, what="two waits in mid-answer")
+        await mid_answer(stack, redis, stream.request_id, "two")
         await fetch(f"{stack.url}/v1/flows/{stream.request_id}/cancel", body={})
         await stream.read()
     messages = await listed(stack, session)
@@ -171,7 +185,7 @@ async def test_a_cancelled_flow_keeps_what_was_said_and_marks_it(stack: Stack) -
 
 
 async def test_a_flow_that_is_cancelled_between_two_workers_is_accounted_for_and_its_turns_are_kept(
-    stack: Stack,
+    stack: Stack, redis: Redis
 ) -> None:
     session = await made(stack, "side")
     script = {"hold": 2, "times": 2}
@@ -179,7 +193,7 @@ async def test_a_flow_that_is_cancelled_between_two_workers_is_accounted_for_and
     headers = {"x-railstream-on-disconnect": "continue"}
     body = flow(session, *operations, stream=True)
     async with opened(f"{stack.url}/v1/flows", body=body, headers=headers) as stream:
-        await until(lambda: stack.upstream.held == 2, what="both wait in mid-answer")
+        await mid_answer(stack, redis, stream.request_id, "one", "two")
         await stack.workers[0].kill()
         await fetch(f"{stack.gateways[1].api}/flows/{stream.request_id}/cancel", body={})
         await stack.add_worker(**QUICK).ready()
