@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from faststream.redis import RedisBroker
+from harness.processes import Worker
 from harness.stack import Stack
-from harness.waiting import until
+from harness.waiting import free_port, until
 from railstream import events, keys
 from railstream import job as jobs
 from railstream.conversations import MAIN, RedisSessions
@@ -315,3 +317,9 @@ async def test_a_branch_remembers_what_was_said(start_stack: StartStack, redis: 
     assert (messages[0]["content"], messages[2]["content"]) == ("one", "two")
     kept = await sessions.messages(session, "", MAIN)
     assert [entry.message["role"] for entry in kept] == ["user", "assistant"] * 2
+
+
+async def test_a_worker_that_waits_for_its_redis_can_be_stopped(tmp_path: Path) -> None:
+    worker = Worker("worker", redis_url=f"redis://127.0.0.1:{free_port()}/0", config=None, directory=tmp_path).start()
+    await until(lambda: "waiting for redis" in worker.log.read_text(), timeout=30, what="it waits")
+    assert await worker.terminate(10) == 0

@@ -39,6 +39,22 @@ from railstream_worker.tools import Tools
 log = logging.getLogger(__name__)
 
 
+class StoppedError(Exception):
+    """The worker was told to stop before it had begun."""
+
+
+class Worker(FastStream):
+    """FastStream's application, which also tells its own start that it is to stop."""
+
+    def __init__(self, broker: RedisBroker, **given: Any) -> None:
+        super().__init__(broker, **given)
+        self.stopping = asyncio.Event()
+
+    def exit(self) -> None:
+        self.stopping.set()
+        super().exit()
+
+
 def worker_name() -> str:
     """Unique per process: two workers of one name would renew each other's claims."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
@@ -57,7 +73,7 @@ def create_worker(
     models: Models | None = None,
     telemetry: Telemetry | None = None,
     name: str | None = None,
-) -> FastStream:
+) -> Worker:
     """A worker, ready to `run`. Nothing is connected before it starts.
 
     Raises:
@@ -122,7 +138,7 @@ def create_worker(
             stack.push_async_callback(redis.aclose)
             stack.push_async_callback(tools.models.aclose)
             stack.push_async_callback(engines.aclose)
-            await wait_for_redis(redis, settings)
+            await wait_for_redis(redis, settings, app.stopping)
             preload(configs, tools)
             services = [publisher.run(), leases.run(), cancels.run()]
             if settings.http_port is not None:
@@ -137,7 +153,7 @@ def create_worker(
             stack.callback(slots.close)
             yield
 
-    app = FastStream(broker, lifespan=lifespan, logger=None)
+    app = Worker(broker, lifespan=lifespan, logger=None)
 
     @app.on_shutdown
     async def take_no_more() -> None:
@@ -159,10 +175,14 @@ def preload(configs: ConfigSet, tools: Tools) -> None:
             log.warning("config %r: %s", config.id, error)
 
 
-async def wait_for_redis(redis: Redis, settings: WorkerSettings) -> None:
-    """A worker may start before its Redis: wait, and say so once."""
+async def wait_for_redis(redis: Redis, settings: WorkerSettings, stopping: asyncio.Event) -> None:
+    """A worker may start before its Redis: wait, and say so once.
+
+    Raises:
+        StoppedError: it is to stop instead.
+    """
     said = False
-    while True:
+    while not stopping.is_set():
         try:
             await redis.ping()
             await note_history(redis)
@@ -171,7 +191,10 @@ async def wait_for_redis(redis: Redis, settings: WorkerSettings) -> None:
             if not said:
                 log.warning("waiting for redis: %s", error)
             said = True
-            await asyncio.sleep(0.5)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await stopping.wait()
+    raise StoppedError
 
 
 async def _stop(tasks: list[asyncio.Task[Any]]) -> None:

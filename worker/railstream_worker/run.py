@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 
 from railstream.settings import WorkerSettings
 
-from railstream_worker.app import create_worker
+from railstream_worker.app import StoppedError, create_worker
 
 log = logging.getLogger(__name__)
 
@@ -26,5 +27,6 @@ def serve(settings: WorkerSettings) -> int:
 
 async def _run(settings: WorkerSettings) -> None:
     app = create_worker(settings)
-    await app.run()
+    with contextlib.suppress(StoppedError):
+        await app.run()
     log.info("worker has drained")
