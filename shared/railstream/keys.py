@@ -20,6 +20,7 @@ key                                       type     meaning
 ``railstream:{pp}:live:<id>``             channel  the entries of ``events:<id>`` as they are written
 ``railstream:limit:<digest>``             hash     a model's calls and tokens of the last minute
 ``railstream:cancel``                     channel  request ids to cancel, heard by every worker
+``railstream:never``                      -        never exists; named to ask whether Redis may write
 ========================================  =======  ==========================================================
 
 ``pp`` is the partition, two hex digits: the last two of a request id. It is the cluster hash tag, so all keys
@@ -33,6 +34,7 @@ from railstream.ids import partition_of
 GROUP = "workers"
 DEAD = "railstream:dead"
 WORKERS = "railstream:workers"
+NEVER = "railstream:never"
 CANCEL_CHANNEL = "railstream:cancel"
 PARTITIONS = tuple(f"{n:02x}" for n in range(256))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -182,6 +183,31 @@ async def test_a_redis_that_lost_its_tail_is_given_it_again(start_redis: Callabl
     assert [entry for entry, _, _ in found] == [f"1-{seq}" for seq in range(43)]
     assert [data for _, name, data in found if name == b"chunk"][:40] == [b'{"content":"%d"}' % n for n in range(40)]
     await client.aclose()
+
+
+async def test_what_redis_refuses_to_store_is_not_shown_either(
+    start_redis: Callable[..., RedisServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A publisher is told so by the append, and PUBLISH is allowed where writing is not."""
+    caplog.set_level(logging.INFO, "railstream_worker.publisher")
+    server = start_redis()
+    client = connect(server.url, 3, name="test")
+    async with publishing(server.url) as publisher, client.pubsub() as live:
+        job = a_job()
+        stream = await begin(client, publisher, job)
+        await live.subscribe(keys.live(job.id))
+        assert (await live.get_message(timeout=5))["type"] == "subscribe"
+        await client.config_set("min-replicas-to-write", 1)
+        for number in range(1, 21):
+            stream.chunk(b'{"content":"%d"}' % number)
+            await asyncio.sleep(0.02)
+        assert await live.get_message(timeout=0.2) is None
+        await client.config_set("min-replicas-to-write", 0)
+        assert await end(stream)
+        shown = [(await live.get_message(timeout=5))["data"].split(b" ")[0].decode() for _ in range(21)]
+        assert shown == [entry for entry, _, _ in await entries(client, job)][1:]
+    await client.aclose()
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"], caplog.text
 
 
 async def test_an_emptied_redis_is_given_the_whole_stream_again(redis: Redis, publisher: Publisher) -> None:

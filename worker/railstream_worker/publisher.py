@@ -1,8 +1,10 @@
 """All appends of one process, over one raw connection, in batches.
 
-A batch is flushed at once when the connection has been idle, and every few milliseconds under load. Nothing is
-lost with the connection: each open stream keeps what it sent, and a new connection starts by asking Redis for
-each stream's last id and sending what follows it. An append is refused, not doubled, if it had arrived after all.
+A batch is flushed at once when the connection has been idle, and every few milliseconds under load. It is one
+transaction: a Redis that may not write (a replica, no memory, a full disk) would else still publish what it refuses to
+store. Nothing is lost with the connection: each open stream keeps what it sent, and a new connection starts by asking
+Redis for each stream's last id and sending what follows it. An append is refused, not doubled, if it had arrived after
+all.
 """
 
 from __future__ import annotations
@@ -15,8 +17,10 @@ from collections.abc import Callable
 from typing import Any
 
 import hiredis
+from railstream import keys
 from railstream.ids import parse_event_id
 from railstream.link import Link, pack
+from railstream.logs import Outage
 from redis.exceptions import RedisError
 
 from railstream_worker.fenced_stream import FencedStream
@@ -28,6 +32,11 @@ HIGH_WATER = 2 * 1024 * 1024
 """Bytes not yet confirmed, past which generations wait."""
 MOST_UNCONFIRMED = HISTORY // 2
 """Appends of one stream not yet confirmed, past which it waits: what is unconfirmed must still be in its history."""
+MOST_AT_ONCE = 1000
+"""Appends of one transaction: after an outage there may be many, and Redis serves nobody else meanwhile."""
+MULTI, EXEC = pack(b"MULTI"), pack(b"EXEC")
+PROBE = pack(b"SETRANGE", keys.NEVER.encode(), b"0", b"")
+"""Changes nothing, and is refused whenever an append would be."""
 BACKOFF = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Seconds between attempts to reconnect; the last one repeats."""
 
@@ -115,30 +124,27 @@ class Publisher:
         outbox, self._outbox = self._outbox, []
         # A connection that is closing is noticed by the reader, which starts over.
         with contextlib.suppress(RedisError):
-            self._link.write((b"".join(outbox),))
+            for start in range(0, len(outbox), MOST_AT_ONCE):
+                self._link.write((b"".join((MULTI, *outbox[start : start + MOST_AT_ONCE], EXEC)),))
 
     async def run(self) -> None:
         """Keep a connection until cancelled."""
         failures = 0
-        since: float | None = None
-        loop = asyncio.get_running_loop()
+        outage = Outage(log, "redis, for which tokens wait,")
         while True:
             try:
                 link = await Link.open(self._url, self._timeout, self._name)
                 try:
                     async with asyncio.timeout(self._timeout):
                         await self._recover(link)
-                    if since is not None:
-                        log.info("redis answers again after %.1f s", loop.time() - since)
-                    failures, since = 0, None
+                    outage.end()
+                    failures = 0
                     await self._read(link)
                 finally:
                     self._drop()
                     await link.close()
             except (RedisError, OSError, TimeoutError) as error:
-                if since is None:
-                    since = loop.time()
-                    log.warning("redis is gone, tokens wait for it: %s", error)
+                outage.begin(error)
                 await asyncio.sleep(BACKOFF[min(failures, len(BACKOFF) - 1)])
                 failures += 1
 
@@ -154,6 +160,8 @@ class Publisher:
 
     async def _recover(self, link: Link) -> None:
         """Ask for the last id of every open stream, and send again what Redis does not have."""
+        link.write((PROBE,))
+        await self._replies(link, 1)
         answers: dict[FencedStream, list[Any]] = {}
         while asked := [stream for stream in self._open if stream not in answers]:
             link.write(pack(b"XREVRANGE", stream.key, b"+", b"-", b"COUNT", b"1") for stream in asked)
@@ -188,27 +196,35 @@ class Publisher:
 
     async def _read(self, link: Link) -> None:
         """Match answers to appends until the connection ends."""
-        second = False  # of a chunk's two answers XADD's has been seen: PUBLISH's is next
         watch = asyncio.create_task(self._watch(link))
         try:
             while True:
                 replies = await link.read()
                 self._unanswered_since = asyncio.get_running_loop().time()
                 for reply in replies:
-                    if second:
-                        second = False
-                        continue
-                    stream, seq, second = self._expected.popleft()
-                    if type(reply) is bytes:
-                        stream.confirm(seq)
-                    else:
-                        self._answer(stream, seq, reply)
+                    if type(reply) is list:
+                        self._executed(reply)
+                    elif isinstance(reply, hiredis.ReplyError):
+                        raise RedisError(f"redis refuses to write: {reply}")
                 if not self._expected:
                     self._unconfirmed = 0
                 if self._waiting:
                     self._wake()
         finally:
             watch.cancel()
+
+    def _executed(self, results: list[Any]) -> None:
+        """What a transaction's commands answered."""
+        second = False  # of a chunk's two answers XADD's has been seen: PUBLISH's is next
+        for result in results:
+            if second:
+                second = False
+                continue
+            stream, seq, second = self._expected.popleft()
+            if type(result) is bytes:
+                stream.confirm(seq)
+            else:
+                self._answer(stream, seq, result)
 
     async def _watch(self, link: Link) -> None:
         """Close a connection whose other end has gone without a word: the reader then starts over."""
