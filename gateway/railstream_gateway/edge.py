@@ -57,6 +57,7 @@ class Edge:
             error = type(raised).__name__
             raise
         finally:
+            del state["send"]  # it leads back to the scope, and so would keep both until a garbage collection
             route = scope.get("route")
             if route is not None:
                 span.route(scope["method"], getattr(route, "path", ""))

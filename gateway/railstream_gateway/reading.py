@@ -39,14 +39,12 @@ class Reading:
         *,
         position: Position = FROM_THE_START,
         counted: bool = True,
-        overflowed: Callable[[], None] = lambda: None,
     ) -> None:
         """``counted``: the request's reader count includes it, because the request may still run."""
         self._gateway = gateway
         self.request_id = request_id
         self.position = position
         self._counted = counted
-        self.overflowed = overflowed
         self.left = False
         self._closed = False
         self._watcher: asyncio.Task[None] | None = None
@@ -56,7 +54,6 @@ class Reading:
             request_id,
             after=position.after,
             limit=gateway.settings.client_buffer,
-            overflowed=lambda: self.overflowed(),
         )
 
     async def open(self, *, new: bool = False) -> None:
@@ -111,6 +108,7 @@ class Reading:
         self._gateway.telemetry.instruments.stream_closed()
         if self._watcher is not None:
             self._watcher.cancel()
+            self._watcher = None
         self.relay.close()
         self._gateway.open_streams.remove(self)
         if not self._counted or self.relay.ended:

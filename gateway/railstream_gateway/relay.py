@@ -73,7 +73,7 @@ class Relay:
         self._redis = redis
         self._hub = hub
         self._limit = limit
-        self._overflowed = overflowed
+        self.overflowed = overflowed
         self._inbox: list[Event] = []
         self._inbox_bytes = 0
         self._stale = False
@@ -110,7 +110,7 @@ class Relay:
             self._inbox.clear()
             self._inbox_bytes = 0
             self._stale = True
-            self._overflowed()
+            self.overflowed()
         self._resume()
 
     def _may_pass(self, event: Event) -> bool:

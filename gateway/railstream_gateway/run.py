@@ -11,6 +11,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 from railstream import logs
+from railstream.heap import collect_rarely
 from railstream.settings import GatewaySettings
 
 from railstream_gateway.app import create_app
@@ -28,9 +29,11 @@ MOST_CLOSING = 2.0
 class Server(uvicorn.Server):
     """A signal starts the drain, with the socket still open: new requests are refused, not lost."""
 
-    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
+    def __init__(self, config: uvicorn.Config, gateway: Gateway, *, alone: bool) -> None:
+        """``alone``: nothing else is done in its process."""
         super().__init__(config)
         self._gateway = gateway
+        self._alone = alone
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -44,6 +47,8 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: Any = None) -> None:
         await super().startup(sockets)
+        if self._alone:
+            await collect_rarely()
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -58,7 +63,7 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def create_server(app: FastAPI, settings: GatewaySettings) -> Server:
+def create_server(app: FastAPI, settings: GatewaySettings, *, alone: bool = False) -> Server:
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -75,12 +80,12 @@ def create_server(app: FastAPI, settings: GatewaySettings) -> Server:
         timeout_graceful_shutdown=max(1, round(min(MOST_CLOSING, settings.drain_timeout * CLOSING_SHARE))),
         backlog=4096,
     )
-    return Server(config, app.state.gateway)
+    return Server(config, app.state.gateway, alone=alone)
 
 
 def serve(settings: GatewaySettings) -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code."""
     logs.configure(settings.log_level, settings.log_format, "gateway")
-    server = create_server(create_app(settings), settings)
+    server = create_server(create_app(settings), settings, alone=True)
     server.run()
     return 0 if server.started else 1

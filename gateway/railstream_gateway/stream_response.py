@@ -80,7 +80,7 @@ class StreamResponse(Response):
         self._task = asyncio.current_task()
         state = scope.setdefault("state", {})
         self._arrived = state.get("arrived")
-        reading.overflowed = self._overflowed
+        reading.relay.overflowed = self._overflowed
         end = End.DRAINED
         watcher = reading.watch(receive)
         self._check_send()
@@ -97,6 +97,7 @@ class StreamResponse(Response):
             end = End.SLOW
         finally:
             reading.relay.lane = None
+            reading.relay.overflowed = _nothing
             if self._timer is not None:
                 self._timer.cancel()
             reading.close(end)
@@ -201,3 +202,7 @@ class StreamResponse(Response):
             self._transport.abort()
         elif self._task is not None:
             self._task.cancel()
+
+
+def _nothing() -> None:
+    """Nobody is behind any more."""

@@ -95,6 +95,7 @@ class Attempt:
             tools.leases.release(claim)
             if self._stream is not None:
                 tools.publisher.close(self._stream)
+            self._stream = self._caller = None  # both tell us: nothing of an attempt waits for a garbage collection
 
     async def _run(self) -> None:
         reservation = await reserve(

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 from faststream import AckPolicy
@@ -29,7 +30,19 @@ BLOCK_MS = 500
 BACKOFF = (0.1, 0.2, 0.5, 1.0)
 """Seconds before another try after an error; the last one repeats."""
 
-Handler = Callable[[RedisStreamMessage], Awaitable[None]]
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An entry of the job stream as it was read. ``deliveries`` counts this one; ``claimed_at``: monotonic seconds."""
+
+    entry: bytes
+    deliveries: int
+    claimed_at: float
+    body: bytes
+    headers: dict[str, str]
+
+
+Handler = Callable[[Arrival], Awaitable[None]]
 
 
 class JobSubscriber(StreamSubscriber):
@@ -147,9 +160,12 @@ async def ensure_group(client: Redis, stream: str) -> None:
         log.debug("the group of %s cannot be made now", stream)
 
 
-async def _whole(message: RedisStreamMessage) -> RedisStreamMessage:
-    """The handler gets the message itself: its entry id and headers are needed, and the body is decoded once."""
-    return message
+async def _arrival(message: RedisStreamMessage) -> Arrival:
+    """What the handler gets: more than the body, which it decodes itself; not the message, which would keep itself."""
+    raw: Any = message.raw_message
+    deliveries = raw.get("delivery_counts", [0])[0] + 1
+    claimed_at = raw.get("claimed_at", time.monotonic())
+    return Arrival(raw["message_ids"][0], deliveries, claimed_at, message.body, dict(message.headers))
 
 
 def subscribe(
@@ -167,7 +183,7 @@ def subscribe(
     for kind, idle in ((NewJobs, None), (ExpiredJobs, int(lease * 1000))):
         subscriber = broker.subscriber(
             stream=StreamSub(keys.jobs(pool), group=keys.GROUP, consumer=worker, max_records=1, min_idle_time=idle),
-            decoder=_whole,
+            decoder=_arrival,
             ack_policy=AckPolicy.MANUAL,
             no_reply=True,
         )

@@ -29,6 +29,18 @@ class Sink(Protocol):
     def chunk(self, delta: bytes, choice: bytes = b"") -> None: ...
 
 
+class _Closed:
+    """In the place of a guard that was closed: nothing leaves any more, and nothing leads back to the channel."""
+
+    def prime(self, text: str) -> None: ...
+
+    def push(self, text: str) -> None: ...
+
+    async def finish(self) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
 GuardFactory = Callable[[str, Release], OutputGuard | None]
 """``(channel, release)``: a guard of that channel, or ``None`` when nothing guards it."""
 
@@ -67,8 +79,9 @@ class Channel:
             await self._guard.finish()
 
     async def aclose(self) -> None:
-        if self._guard is not None:
-            await self._guard.aclose()
+        guard, self._guard = self._guard, _Closed()
+        if guard is not None:
+            await guard.aclose()
 
     def _release(self, consumed: int, text: str | None) -> None:
         consumed, ahead = consumed + self._ahead, self._ahead

@@ -82,6 +82,7 @@ class Generation:
         finally:
             for emission in self._emissions.values():
                 await emission.aclose()
+            self._emissions.clear()
         if self.violation is not None:
             return self._block(self.violation)
         return self._finish()

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterable
-from typing import Any
 
-from faststream.redis import RedisStreamMessage
 from railstream import job as jobs
 from railstream import keys
 from railstream.dead_letters import bury
 
 from railstream_worker.attempt import Attempt, Stop
+from railstream_worker.consumer import Arrival
 from railstream_worker.delivery import Delivery
 from railstream_worker.slots import Slots
 from railstream_worker.tools import Tools
@@ -34,17 +32,14 @@ class Pool:
     def running(self) -> Iterable[str]:
         return self._attempts.keys()
 
-    async def start(self, message: RedisStreamMessage) -> None:
-        """Run the job of a message beside the others. Its slot was taken by whoever read it."""
-        entry = message.raw_message["message_ids"][0]
-        deliveries = message.raw_message.get("delivery_counts", [0])[0] + 1
+    async def start(self, arrival: Arrival) -> None:
+        """Run the job that arrived beside the others. Its slot was taken by whoever read it."""
         try:
-            job = jobs.decode(message.body)
+            job = jobs.decode(arrival.body)
         except ValueError as error:
-            await self._drop(entry, message.body, str(error))
+            await self._drop(arrival.entry, arrival.body, str(error))
             return
-        claimed_at: Any = message.raw_message.get("claimed_at", time.monotonic())
-        delivery = Delivery(job, entry, deliveries, claimed_at, message.body, dict(message.headers))
+        delivery = Delivery(job, arrival.entry, arrival.deliveries, arrival.claimed_at, arrival.body, arrival.headers)
         attempt = Attempt(delivery, self._tools)
         self._attempts[job.id] = attempt
         task = asyncio.create_task(attempt.run(), name=job.id)

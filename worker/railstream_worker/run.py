@@ -7,6 +7,7 @@ import contextlib
 import logging
 import sys
 
+from railstream.heap import collect_rarely
 from railstream.settings import WorkerSettings
 
 from railstream_worker.app import StoppedError, create_worker
@@ -27,6 +28,7 @@ def serve(settings: WorkerSettings) -> int:
 
 async def _run(settings: WorkerSettings) -> None:
     app = create_worker(settings)
+    app.after_startup(collect_rarely)
     with contextlib.suppress(StoppedError):
         await app.run()
     log.info("worker has drained")

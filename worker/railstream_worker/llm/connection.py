@@ -182,6 +182,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
+        self._parser = None  # it leads back here
         self._open.discard(self)
         self._stop_timer()
         if not self.complete and self._error is None:

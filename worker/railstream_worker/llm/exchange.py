@@ -123,12 +123,11 @@ async def answer(source: Source, call: Call, patience: Patience) -> AsyncGenerat
         reader.end()
         if not reader.complete:
             raise truncated(source.provider, source.name)
-    except Exception as error:
-        failure = _failure(source, patience, error)
-        failure.partial = said.decode("utf-8", "surrogatepass")
-        if failure is error:
-            raise
-        raise failure from error
+    except CallError as error:
+        error.partial = _text(said)
+        raise
+    except (TimeoutError, httpx2.HTTPError, httpx2.StreamError) as error:
+        raise _failure(source, patience, error, _text(said)) from error
     finally:
         await exchange.aclose()
 
@@ -140,15 +139,18 @@ def _note(said: bytearray, parts: Sequence[Part]) -> None:
             said += part.content.encode("utf-8", "surrogatepass")
 
 
-def _failure(source: Source, patience: Patience, error: Exception) -> CallError:
-    """What an exception of the reading means. Raises it again where it is none of the provider's."""
-    if isinstance(error, CallError):
-        return error
+def _text(said: bytearray) -> str:
+    return said.decode("utf-8", "surrogatepass")
+
+
+def _failure(source: Source, patience: Patience, error: Exception, partial: str) -> CallError:
+    """What an exception of the reading means."""
     if isinstance(error, TimeoutError | httpx2.TimeoutException):
-        return late(source.provider, source.name, "chunk_timeout", patience.chunk)
-    if isinstance(error, httpx2.HTTPError | httpx2.StreamError):
-        return _broken(source, error)
-    raise error
+        failure = late(source.provider, source.name, "chunk_timeout", patience.chunk)
+    else:
+        failure = _broken(source, error)
+    failure.partial = partial
+    return failure
 
 
 async def _watched(body: AsyncGenerator[bytes, None], seconds: float) -> AsyncGenerator[bytes, None]:
@@ -186,9 +188,12 @@ async def _try(source: Source, call: Call) -> tuple[Exchange, list[Part]]:
         response = await manager.__aenter__()
     except Exception as error:
         fault = source.fault(error)
-        if fault is None:
-            raise
-        raise fault from error
+        try:
+            if fault is None:
+                raise
+            raise fault from error
+        finally:
+            del fault  # its traceback leads here
     exchange = Exchange(manager, response, source.reader())
     try:
         return exchange, await _until_content(source, exchange)
