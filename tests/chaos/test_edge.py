@@ -28,6 +28,8 @@ GOOD = json.dumps({"model": "testing", "messages": [{"role": "user", "content": 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
 HEADER_TIMEOUT = 2.0
 LIMITS = {"RAILSTREAM_HEADER_TIMEOUT": str(HEADER_TIMEOUT), "RAILSTREAM_BODY_LIMIT": "100000"}
+PATIENT = {"RAILSTREAM_REDIS_TIMEOUT": "5", "RAILSTREAM_LEASE": "10"}
+"""Nothing breaks here but requests: a machine that pauses for a second must not look like a Redis that is down."""
 
 
 def request(body: bytes, length: object = None) -> bytes:
@@ -69,7 +71,7 @@ REFUSED: dict[str, tuple[bytes, set[int]]] = {
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[World, None]:
     directory: Path = tmp_path_factory.mktemp("edge")
-    async with running_world(directory, seed=SEED, workers=1, gateways=1, settings=LIMITS) as one:
+    async with running_world(directory, seed=SEED, workers=1, gateways=1, settings=LIMITS | PATIENT) as one:
         yield one
 
 
