@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -56,6 +57,7 @@ def connect(url: str, timeout: float, *, name: str, pool_size: int = 64) -> Redi
         socket_connect_timeout=timeout,
         socket_keepalive=True,
         health_check_interval=15,
+        driver_info=DriverInfo(),  # else each connection looks up redis-py's version on the disk
         retry=Retry(NoBackoff(), 0),
     )
     client: Redis = Redis.from_pool(cancellable(pool))

@@ -29,7 +29,7 @@ def machine() -> dict[str, Any]:
         "commit": _commit(),
         "cpu": _cpu(),
         "cores": os.cpu_count(),
-        "python": platform.python_version(),
+        "python": sys.version,
         "kernel": platform.release(),
         "load_average": [round(value, 2) for value in os.getloadavg()],
     }
@@ -37,7 +37,8 @@ def machine() -> dict[str, Any]:
 
 def show(findings: Findings, about: dict[str, Any], console: Console | None = None) -> None:
     console = console or Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-    title = f"Railstream · {about['cores']} x {about['cpu']} · {about['date']} · {about['commit']}"
+    python = f"Python {platform.python_version()}"
+    title = f"Railstream · {about['cores']} x {about['cpu']} · {python} · {about['date']} · {about['commit']}"
     console.print(budget_table(findings.rows, title))
     if runs := findings.details.get("peers"):
         console.print(peers_table(runs))
