@@ -80,15 +80,15 @@ class Attempt:
     async def run(self) -> None:
         """To the end of the attempt. Raises nothing but what the process should log."""
         self._task = asyncio.current_task()
-        tools = self._tools
-        claim = tools.leases.hold(self.delivery.entry, lambda: self.stop(Stop.LOST), since=self.delivery.claimed_at)
+        tools, arrival = self._tools, self.delivery.arrival
+        claim = tools.leases.hold(arrival.entry, lambda: self.stop(Stop.LOST), since=arrival.claimed_at)
         try:
             await self._run()
         except asyncio.CancelledError:
             if self._stop is None:
                 raise
             if self._stop is Stop.DRAIN:
-                await tools.leases.hand_back(self.delivery.entry)
+                await tools.leases.hand_back(arrival.entry)
         finally:
             if self._span is not None:
                 self._span.end(self._error_type)
@@ -101,7 +101,7 @@ class Attempt:
         reservation = await reserve(
             self._tools.redis,
             self.job,
-            self.delivery.entry,
+            self.delivery.arrival.entry,
             worker=self._tools.worker,
             reason=self._takeover_reason,
         )
@@ -148,7 +148,7 @@ class Attempt:
         """What ends the job before it runs, if something does."""
         if reservation.cancelled or self._stop is Stop.CANCEL:
             return Cancelled(reason=reservation.cancelled or self._reason)
-        if self.delivery.deliveries > self._tools.max_deliveries:
+        if self.delivery.arrival.deliveries > self._tools.max_deliveries:
             return await self.delivery.bury(self._tools)
         return None
 
@@ -220,21 +220,21 @@ class Attempt:
         return self._caller.tokens.raw
 
     def _begin_span(self, reservation: Reservation) -> OpenSpan:
-        telemetry, delivery = self._tools.telemetry, self.delivery
+        telemetry, arrival = self._tools.telemetry, self.delivery.arrival
         if reservation.takeover:
             telemetry.instruments.took_over(self._takeover_reason)
         else:
             telemetry.instruments.queue_wait(time.time() - self.job.created)
-        if delivery.deliveries > 1:
+        if arrival.deliveries > 1:
             telemetry.instruments.redelivered()
         return telemetry.tracing.process(
-            delivery.headers, self.job.id, attempt=reservation.attempt, message_id=delivery.entry.decode()
+            arrival.headers, self.job.id, attempt=reservation.attempt, message_id=arrival.entry.decode()
         )
 
     @property
     def _takeover_reason(self) -> str:
         """A job that was handed back is delivered for the same time again; a lost one for the next."""
-        return "lease_expired" if self.delivery.deliveries > 1 else "handed_over"
+        return "lease_expired" if self.delivery.arrival.deliveries > 1 else "handed_over"
 
     async def _end(self, stream: FencedStream, payload: Outcome | Cancelled) -> bool:
         """Write the terminal event; false when the fence refused it."""

@@ -10,6 +10,7 @@ from railstream.errors import DeliveriesExhaustedError
 from railstream.events import Failed
 from railstream.job import Job
 
+from railstream_worker.consumer import Arrival
 from railstream_worker.tools import Tools
 
 log = logging.getLogger(__name__)
@@ -17,24 +18,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """``message`` is the job as it was encoded; ``deliveries`` counts this one."""
-
     job: Job
-    entry: bytes
-    deliveries: int
-    claimed_at: float
-    message: bytes
-    headers: dict[str, str]
+    arrival: Arrival
 
     async def acknowledge(self, tools: Tools) -> None:
         pipeline = tools.redis.pipeline(transaction=False)
-        pipeline.xack(keys.jobs(tools.pool), keys.GROUP, self.entry)
-        pipeline.xdel(keys.jobs(tools.pool), self.entry)
+        pipeline.xack(keys.jobs(tools.pool), keys.GROUP, self.arrival.entry)
+        pipeline.xdel(keys.jobs(tools.pool), self.arrival.entry)
         await pipeline.execute()
 
     async def bury(self, tools: Tools) -> Failed:
         """Keep it among the dead; what its stream ends with."""
-        count = self.deliveries - 1
+        count = self.arrival.deliveries - 1
         error = DeliveriesExhaustedError(
             f"the request was given to {count} workers and none survived it; it is kept in {keys.DEAD}"
         )
@@ -42,7 +37,7 @@ class Delivery:
         log.error("request %s: dead after %d deliveries", self.job.id, count)
         await dead_letters.bury(
             tools.redis,
-            job=self.message,
+            job=self.arrival.body,
             request_id=self.job.id,
             pool=tools.pool,
             deliveries=count,

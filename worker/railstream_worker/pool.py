@@ -39,8 +39,7 @@ class Pool:
         except ValueError as error:
             await self._drop(arrival.entry, arrival.body, str(error))
             return
-        delivery = Delivery(job, arrival.entry, arrival.deliveries, arrival.claimed_at, arrival.body, arrival.headers)
-        attempt = Attempt(delivery, self._tools)
+        attempt = Attempt(Delivery(job, arrival), self._tools)
         self._attempts[job.id] = attempt
         task = asyncio.create_task(attempt.run(), name=job.id)
         self._tasks.add(task)
