@@ -34,6 +34,9 @@ class _Closed:
 
     def prime(self, text: str) -> None: ...
 
+    def passes(self, text: str) -> bool:
+        return False
+
     def push(self, text: str) -> None: ...
 
     async def finish(self) -> None: ...
@@ -64,11 +67,12 @@ class Channel:
         return self._guard is not None
 
     def push(self, text: str, raw: bytes, choice: bytes) -> None:
-        if self._guard is None or (not text and not self._held):
+        guard = self._guard
+        if guard is None or (not self._held and (not text or guard.passes(text))):
             self._sink.chunk(raw, choice)
             return
         self._held.append((text, raw, choice))
-        self._guard.push(text)
+        guard.push(text)
 
     def prime(self, text: str) -> None:
         if self._guard is not None:

@@ -43,8 +43,13 @@ class Reader:
         self.violation = violation
 
     def push(self, guard: OutputGuard, delta: str) -> None:
+        """As a channel does: what passes while nothing is held is let out at once."""
+        held = self.consumed < len(self.pushed)
         self.pushed += delta
-        guard.push(delta)
+        if delta and not held and guard.passes(delta):
+            self.release(len(delta), None)
+        else:
+            guard.push(delta)
 
 
 class Asked:

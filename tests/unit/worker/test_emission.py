@@ -32,9 +32,15 @@ class ByHand:
     def __init__(self, release: Release) -> None:
         self.release = release
         self.seen = ""
+        self.passing = False
 
     def prime(self, text: str) -> None:
         self.seen += text
+
+    def passes(self, text: str) -> bool:
+        if self.passing:
+            self.seen += text
+        return self.passing
 
     def push(self, text: str) -> None:
         self.seen += text
@@ -76,6 +82,19 @@ def test_a_delta_released_whole_leaves_in_its_own_bytes() -> None:
     assert sink.chunks == []
     guards["content"].release(4, None)
     assert [delta for delta, _ in sink.chunks] == [b'{ "content":"ab"}', b'{ "content":"cd"}']
+
+
+def test_a_delta_that_passes_leaves_at_once_in_its_own_bytes_but_never_before_one_that_is_held() -> None:
+    emission, sink, guards = guarded()
+    emission.push(content("held "))
+    guards["content"].passing = True
+    emission.push(content("behind "))
+    assert sink.chunks == []
+    guards["content"].release(12, None)
+    raw = b'{ "content":  "passes"}'
+    emission.push(Delta(0, raw, "passes"))
+    assert [delta for delta, _ in sink.chunks] == [content("held ").raw, content("behind ").raw, raw]
+    assert guards["content"].seen == "held behind passes"
 
 
 def test_a_delta_released_in_part_is_split() -> None:

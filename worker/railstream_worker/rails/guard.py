@@ -27,10 +27,20 @@ class IncrementalGuard:
         self._panel = panel
         self._unsettled = ""
         self._over = False
+        self._failed: Exception | None = None
         self._began = time.time()
 
     def prime(self, text: str) -> None:
         self._chain.prime(text)
+
+    def passes(self, text: str) -> bool:
+        if self._over or self._unsettled:
+            return False
+        try:
+            return self._chain.passes(text)
+        except Exception as error:
+            self._failed = error  # `push` says it
+            return False
 
     def push(self, text: str) -> None:
         if text and not self._over:
@@ -48,11 +58,14 @@ class IncrementalGuard:
     def _run(self, text: str, final: bool) -> None:
         chain = self._chain
         try:
+            if self._failed is not None:
+                raise self._failed
             if chain.rewrites:
                 pieces = chain.push(text, final)
             else:
                 passed = len(chain.pass_text(text, final))
         except Exception as error:  # a search that ran out of time, above all: what cannot be searched is blocked
+            self._failed = None
             self._end(self._panel.failure(chain.running, cause_of(error, chain.running)))
             return
         if chain.rewrites:

@@ -59,6 +59,16 @@ class Chain:
                 break
         return text
 
+    def passes(self, text: str) -> bool:
+        """Take a delta that may leave as it is, at once. False when it may not, or when text is held: `push` it."""
+        for stage in self._stages:
+            self.running = stage.rail.flow
+            if not stage.clears(text):
+                return False
+        for stage in self._stages:
+            stage.take()
+        return True
+
     def _push_pieces(self, pieces: list[Piece], final: bool) -> list[Piece]:
         for stage in self._stages:
             self.running = stage.rail.flow
@@ -72,7 +82,7 @@ class Chain:
 class _Stage:
     """One rail's view of the text: left context, then what is not settled yet."""
 
-    __slots__ = ("_find", "_ledger", "_start", "_text", "_trim", "blocked", "rail")
+    __slots__ = ("_cleared", "_find", "_ledger", "_start", "_text", "_trim", "blocked", "rail")
 
     def __init__(self, rail: IncrementalRail) -> None:
         self.rail = rail
@@ -80,6 +90,7 @@ class _Stage:
         self._find = rail.matcher.find
         self._trim = rail.matcher.context + _TRIM
         self._text = ""
+        self._cleared = ""
         self._start = 0
         self._ledger = Ledger()
 
@@ -87,6 +98,21 @@ class _Stage:
         # One more than the context: a text that does not start here must not look as if it did.
         self._text = text[-self.rail.matcher.context - 1 :]
         self._start = len(self._text)
+
+    def clears(self, more: str) -> bool:
+        """Whether nothing is held back, with or without this; `take` it then."""
+        start = self._start
+        if start != len(self._text):
+            return False
+        text = self._cleared = self._text + more
+        found = self._find(text, start, False)
+        return found.start == len(text) and found.end == UNDECIDED
+
+    def take(self) -> None:
+        self._text, self._cleared = self._cleared, ""
+        self._start = len(self._text)
+        if self._start > self._trim:
+            self._cut_context()
 
     def pass_text(self, more: str, final: bool) -> str:
         text = self._text = self._text + more

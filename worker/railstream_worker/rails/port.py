@@ -70,6 +70,12 @@ class OutputGuard(Protocol):
     def prime(self, text: str) -> None:
         """Text that an earlier attempt released already: context for what follows, never released again."""
 
+    def passes(self, text: str) -> bool:
+        """Take text that may leave at once and whole, as most does, while nothing is held: the caller lets it out.
+
+        False, and nothing is taken, when it may not, or when it cannot be said so soon: `push` it.
+        """
+
     def push(self, text: str) -> None:
         """More text. May call ``release`` or ``block`` before it returns, or later from a check's task."""
 
