@@ -23,8 +23,10 @@ class Pages:
     async def run(self) -> None:
         """Serve until cancelled."""
         server = await asyncio.start_server(self._serve, self._host, self._port, limit=8192)
-        async with server:
-            await server.serve_forever()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            server.close()  # a reader that takes nothing must not keep the worker from its end
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
