@@ -19,8 +19,9 @@ class _Sending:
     """A connection whose send loses no cancellation and has one error for a lost peer.
 
     redis-py sends under ``asyncio.wait_for``, which before Python 3.12 loses a cancellation that meets its end: a
-    worker that has lost a job, or is told to stop, would go on. So a send is bounded here, in another way. And uvloop
-    says of a connection that Redis has closed that its handle is closed, as a ``RuntimeError``: a connection error.
+    worker that has lost a job, or is told to stop, would go on. So a send is bounded here, in another way. And of a
+    connection that Redis has closed uvloop says that its handle is closed, as a ``RuntimeError``, and asyncio since
+    Python 3.12 that it has no loop, as an ``AttributeError``: a connection error.
     """
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
@@ -35,7 +36,7 @@ class _Sending:
                 await super().send_packed_command(command, check_health=False)  # type: ignore[misc]
         except TimeoutError:
             raise RedisTimeoutError("Timeout writing to socket") from None
-        except RuntimeError as error:
+        except (RuntimeError, AttributeError) as error:
             raise RedisConnectionError(f"Error while writing to socket. {error}.") from error
         finally:
             connection.socket_timeout = timeout
