@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
+    """``arrival`` is the entry of the job stream that ``job`` was decoded from."""
+
     job: Job
     arrival: Arrival
 
