@@ -132,6 +132,25 @@ async def test_a_candidate_that_comes_to_nothing_in_its_bound_lets_the_text_go(s
     assert reader.violation is None
 
 
+@pytest.mark.parametrize(
+    ("pattern", "text", "released"),
+    [
+        ("b.*?(?<=a)x", "cbccccaxd", "c"),
+        ("b.+?(?<!c)x", "cbccccaxd", "c"),
+        ("b(?:cd)*?(?<=d)", "cbcdcd", "c"),
+        ("[^a].*?(?<=a)", "aAAa", "a"),
+        ("a.*?x|(?<=b)c", "bbc", "bb"),
+    ],
+)
+async def test_a_lookbehind_behind_a_lazy_quantifier_is_waited_for(pattern: str, text: str, released: str) -> None:
+    rail = IncrementalRail("regex", PatternSet([PatternSpec(pattern)], extent_matters=False), False)
+    for size in (1, 2, 3, 100):
+        reader = Reader()
+        await run(guard_of([rail], reader), reader, cut(text, [size] * 100))
+        assert reader.violation is not None
+        assert reader.text == released
+
+
 async def test_a_pattern_that_backtracks_without_end_blocks_the_text_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -3,12 +3,14 @@
 `regex` finds a partial match where the text ends inside a literal, a class or a lookahead, but an assertion that is
 evaluated *at* the end (``\\b``, ``$``) takes the end for the end of the text, though in a stream more is to come.
 Each such assertion therefore gets a first branch that wants one more character and then fails: at the end of what
-has arrived it runs off it (a partial match), anywhere else it changes nothing.
+has arrived it runs off it (a partial match), anywhere else it changes nothing. So does a lookbehind behind a lazy
+quantifier: with the text's end `regex` gives up there, where the quantifier could take more.
 """
 
 from __future__ import annotations
 
 import importlib
+from itertools import pairwise
 from typing import Any
 
 from railstream.errors import ConfigurationError
@@ -23,6 +25,8 @@ _OPEN = {
     r"\z": rf"(?:{_MORE}|\Z)",
     "$": rf"(?:\n?{_MORE}|$)",  # also true before a last newline, so the character after that counts too
 }
+_QUANTIFIERS = ("*", "+", "?", "}")
+_LOOKBEHINDS = (["(", "?", "<", "="], ["(", "?", "<", "!"])
 _UNSUPPORTED = ("(*", "(?R", "(?0", "(?1", "(?&", "(?P>", "(?(", r"\G", r"\X", r"\K", "(?r", "(?e", "(?b", "(?V")
 LOOKAHEADS = ("(?=", "(?!")
 # A choice that is never taken back may change when more text arrives, and so may what follows it.
@@ -70,7 +74,18 @@ def opened(pattern: str, verbose: bool) -> tuple[str, bool]:
         if construct in plain:
             raise ConfigurationError(f"pattern {pattern!r} uses {construct!r}, which cannot be followed in a stream")
     wary = any(part in _OPEN for part in parts) or any(mark in plain for mark in (*LOOKAHEADS, *COMMITTING))
-    return "".join(_OPEN.get(part, part) for part in parts), wary
+    lazy = _first_lazy(parts)
+    late = [at for at in range(lazy, len(parts)) if parts[at : at + 4] in _LOOKBEHINDS]
+    rewritten = [_OPEN.get(part, part) for part in parts]
+    for at in late:
+        rewritten[at] = f"(?:{_MORE}|)("
+    return "".join(rewritten), wary or bool(late)
+
+
+def _first_lazy(parts: list[str]) -> int:
+    """Where the first quantifier ends that takes as little as it can; behind the pattern when there is none."""
+    pairs = enumerate(pairwise(parts), 2)
+    return next((at for at, (one, next_) in pairs if next_ == "?" and one in _QUANTIFIERS), len(parts))
 
 
 def widths(pattern: str, flags: int) -> tuple[int, int] | None:
