@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from railstream_worker.rails.first_characters import any_of
 from railstream_worker.rails.matching import UNDECIDED, Matcher
 from railstream_worker.rails.pieces import Ledger, Piece
 
-_TRIM = 1024  # characters that are settled before their buffer is cut
+_TRIM = 128  # characters that are settled before their buffer is cut, or before the stages are shown them
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,10 @@ class Chain:
         self._stages = tuple(_Stage(rail) for rail in rails)
         self.flows = tuple(rail.flow for rail in rails)
         self.rewrites = any(rail.masks for rail in rails)
+        self._first = any_of(tuple(rail.matcher.first for rail in rails))
+        self._holds = False
+        self._unshown = ""
+        """What passed without a search: the stages need it as context for the next one."""
         self.blocked_by: str | None = None
         self.running = ""
         """The flow at work, for the message when it fails."""
@@ -49,6 +54,7 @@ class Chain:
 
     def pass_text(self, text: str, final: bool) -> str:
         """As `push`, where no rail rewrites: what may leave is the text's own."""
+        self._show()
         for stage in self._stages:
             self.running = stage.rail.flow
             text = stage.pass_text(text, final)
@@ -57,32 +63,49 @@ class Chain:
                 final = True  # for the stages behind, the text ends here
             elif not text and not final:
                 break
+        self._holds = any(stage.holds for stage in self._stages)
         return text
 
     def passes(self, text: str) -> bool:
         """Take a delta that may leave as it is, at once. False when it may not, or when text is held: `push` it."""
+        if self._holds:
+            return False
+        if self._first is not None and self._first.isdisjoint(text):
+            self._unshown += text
+            if len(self._unshown) > _TRIM:
+                self._show()
+            return True
+        self._show()
         for stage in self._stages:
             self.running = stage.rail.flow
             if not stage.clears(text):
                 return False
         for stage in self._stages:
-            stage.take()
+            stage.pass_by(text)
         return True
 
+    def _show(self) -> None:
+        if self._unshown:
+            for stage in self._stages:
+                stage.pass_by(self._unshown)
+            self._unshown = ""
+
     def _push_pieces(self, pieces: list[Piece], final: bool) -> list[Piece]:
+        self._show()
         for stage in self._stages:
             self.running = stage.rail.flow
             pieces = stage.pass_pieces(pieces, final)
             if stage.blocked:
                 self.blocked_by = stage.rail.flow
                 final = True
+        self._holds = any(stage.holds for stage in self._stages)
         return pieces
 
 
 class _Stage:
     """One rail's view of the text: left context, then what is not settled yet."""
 
-    __slots__ = ("_cleared", "_find", "_ledger", "_start", "_text", "_trim", "blocked", "rail")
+    __slots__ = ("_find", "_ledger", "_start", "_text", "_trim", "blocked", "rail")
 
     def __init__(self, rail: IncrementalRail) -> None:
         self.rail = rail
@@ -90,7 +113,6 @@ class _Stage:
         self._find = rail.matcher.find
         self._trim = rail.matcher.context + _TRIM
         self._text = ""
-        self._cleared = ""
         self._start = 0
         self._ledger = Ledger()
 
@@ -99,17 +121,19 @@ class _Stage:
         self._text = text[-self.rail.matcher.context - 1 :]
         self._start = len(self._text)
 
+    @property
+    def holds(self) -> bool:
+        return self._start < len(self._text)
+
     def clears(self, more: str) -> bool:
-        """Whether nothing is held back, with or without this; `take` it then."""
-        start = self._start
-        if start != len(self._text):
-            return False
-        text = self._cleared = self._text + more
-        found = self._find(text, start, False)
+        """Whether nothing would be held back or stopped with this, where nothing is now."""
+        text = self._text + more
+        found = self._find(text, self._start, False)
         return found.start == len(text) and found.end == UNDECIDED
 
-    def take(self) -> None:
-        self._text, self._cleared = self._cleared, ""
+    def pass_by(self, more: str) -> None:
+        """Text that leaves as it is, where nothing is held: context for what follows."""
+        self._text += more
         self._start = len(self._text)
         if self._start > self._trim:
             self._cut_context()

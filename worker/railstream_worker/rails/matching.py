@@ -25,6 +25,8 @@ class Matcher(Protocol):
     """The most characters that can be held back: a match is looked for in so many characters from where it starts."""
     context: int
     """How many characters before a position it may look at."""
+    first: frozenset[str] | None
+    """The characters that a match can begin with; ``None``: any."""
 
     def find(self, text: str, start: int, final: bool) -> Match:
         """The first match at or after ``start``, or from where on the text is undecided (its length: nothing is)."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import regex
 from railstream.errors import ConfigurationError
 
+from railstream_worker.rails.first_characters import first_characters
 from railstream_worker.rails.matching import UNDECIDED, Match
 from railstream_worker.rails.open_ended import LOOKAHEADS, opened, widths
 
@@ -131,6 +132,9 @@ class PatternSet:
         self._extent_matters = extent_matters
         self.reach = max(pattern.reach for pattern in self._patterns)
         self.context = max(pattern.context for pattern in self._patterns)
+        self.first = first_characters(
+            (spec.pattern, p.exact.flags) for spec, p in zip(specs, self._patterns, strict=True)
+        )
         self._joint = _joined(self._patterns)
         # Up to here one search for all of them is exact: no pattern that looks further than its own matches has its
         # reach end inside of what is searched.

@@ -28,6 +28,8 @@ class TermSet:
         self._mask = mask
         self.reach = self._longest + whole_words
         self.context = 1
+        # Letters have more forms than two: what folds to the first one is not worth finding out.
+        self.first = None if ignore_case else frozenset(term[0] for term in self._terms)
 
     def find(self, text: str, start: int, final: bool) -> Match:
         tail = self._fold(text[start:])
