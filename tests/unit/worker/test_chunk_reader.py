@@ -120,6 +120,14 @@ def test_what_is_no_chunk_is_an_error_that_quotes_it() -> None:
         ChunkReader().feed(b"data: <html>\n\n")
 
 
+@pytest.mark.parametrize("name", [b"content", b"id"])
+def test_what_is_not_utf_8_is_an_error_that_says_so(name: bytes) -> None:
+    chunk = b'{"id":"","choices":[{"delta":{"content":""}}]}'.replace(b'"%b":"' % name, b'"%b":"\xff' % name)
+    with pytest.raises(CallError, match="not UTF-8") as caught:
+        ChunkReader().feed(b"data: " + chunk + b"\n\n")
+    assert caught.value.code == "provider"
+
+
 def test_content_in_blocks_is_told_as_text_and_reasoning() -> None:
     thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "hm, "}, {"type": "text", "text": "so"}]}
     (thought,) = deltas(ChunkReader().feed(event({"content": [thinking]})))

@@ -54,7 +54,10 @@ class EventLines:
         data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
         self._data.clear()
         if data and not self.done:
-            self._event(data, parts)
+            try:
+                self._event(data, parts)
+            except UnicodeDecodeError as error:
+                raise CallError(f"the provider sent what is not UTF-8: {data[:120]!r}", code="provider") from error
 
     def _other(self, line: bytes) -> None:
         """A line that is neither data nor the end of an event: comments, names of events."""

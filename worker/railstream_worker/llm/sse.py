@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from railstream.errors import CallError
 
+from railstream_worker.llm.chunk_template import ChunkTemplate
 from railstream_worker.llm.event_lines import EventLines
 from railstream_worker.llm.faults import answered
 from railstream_worker.llm.port import Delta, Finish, Part, ResponseInfo, TokenCount
@@ -82,6 +83,7 @@ class ChunkReader(EventLines):
         self._open: set[int] = set()
         self._finished: set[int] = set()
         self._informed = False
+        self._template = ChunkTemplate()
         self._calling: set[int] | None = set() if tools_end_with_stop else None
         self._thoughts_in_total = thoughts_in_total
 
@@ -89,6 +91,13 @@ class ChunkReader(EventLines):
     def complete(self) -> bool:
         """The provider has said that this is all."""
         return self.done or (bool(self._finished) and self._open <= self._finished)
+
+    def feed(self, data: bytes) -> list[Part]:
+        if not (self._rest or self._data or self.done):
+            delta = self._template.read(data)
+            if delta is not None:
+                return [delta]
+        return super().feed(data)
 
     def _event(self, data: bytes, parts: list[Part]) -> None:
         if data == b"[DONE]":
@@ -106,9 +115,12 @@ class ChunkReader(EventLines):
         if not self._informed and (chunk.id or chunk.model):
             self._informed = True
             parts.append(ResponseInfo(chunk.id or "", chunk.model or ""))
+        known = len(parts)
         for choice in chunk.choices or ():
             self._choice(choice, parts)
         usage = chunk.usage or (chunk.x_groq and chunk.x_groq.get("usage"))
+        if not usage and len(parts) == known + 1:
+            self._template.learn(data, parts[known])
         if usage:
             parts.append(token_count(_with_thoughts(usage) if self._thoughts_in_total else usage))
 
