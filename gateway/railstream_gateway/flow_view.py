@@ -26,8 +26,15 @@ class FlowView(NativeView):
     def _frame(self, event: Event) -> bytes:
         if event.name != events.CHUNK:
             return super().frames((event,))
-        told = msgspec.json.encode({**_choice(event.choice or b"{}"), "delta": msgspec.Raw(one_line(event.data))})
-        return b"id: %d-%d\nevent: chunk\ndata: %b\n\n" % (*event.id, told)
+        return self._told(b"%d-%d" % event.id, _choice(event.choice or b"{}"), event.data)
+
+    def chunk(self, position: bytes, delta: bytes) -> bytes:
+        return self._told(position, {}, delta)
+
+    @staticmethod
+    def _told(position: bytes, choice: dict[str, Any], delta: bytes) -> bytes:
+        told = msgspec.json.encode({**choice, "delta": msgspec.Raw(one_line(delta))})
+        return b"id: %b\nevent: chunk\ndata: %b\n\n" % (position, told)
 
 
 def flow_object(id: str, created: int, fold: Fold, status: str) -> dict[str, Any]:

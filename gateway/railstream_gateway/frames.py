@@ -49,6 +49,8 @@ class OpenAIView:
         self._skip = skip
         self._head = b""
         self._tail = b""
+        self._before = self._behind = b""
+        """All around the delta of a plain chunk."""
         self._usage_tail = b""
         self._include_usage = False
         self._role: Event | None = None
@@ -64,6 +66,8 @@ class OpenAIView:
         head = {"id": shared.id, "object": "chat.completion.chunk", "created": shared.created, "model": shared.model}
         self._head = _encode(head)[:-1] + b',"choices":['
         self._tail = b'],"usage":null}' if shared.include_usage else b"]}"
+        self._before = self._head + b'{"index":0,"delta":'
+        self._behind = b',"logprobs":null,"finish_reason":null}' + self._tail
 
     def frames(self, batch: Iterable[Event]) -> bytes:
         """The frames of these events, joined; ends with ``[DONE]`` after the terminal one."""
@@ -85,18 +89,15 @@ class OpenAIView:
         body = {"error": gap.envelope(), "gap": gap_object(gap)}
         return b"event: gap\ndata: %b\n\n" % _encode(body) + DONE
 
+    def chunk(self, position: bytes, delta: bytes) -> bytes:
+        """The frame of a chunk of the first choice, without logprobs."""
+        framed = b"id: %b\ndata: %b%b%b\n\n" % (position, self._before, one_line(delta), self._behind)
+        return framed if self._role is None else self._first(delta) + framed
+
     def _chunk(self, event: Event) -> bytes:
-        role = b""
-        if self._role is not None:
-            role = self._first(event.data)
         if not event.choice:
-            return b'%bid: %d-%d\ndata: %b{"index":0,"delta":%b,"logprobs":null,"finish_reason":null}%b\n\n' % (
-                role,
-                *event.id,
-                self._head,
-                one_line(event.data),
-                self._tail,
-            )
+            return self.chunk(b"%d-%d" % event.id, event.data)
+        role = self._first(event.data) if self._role is not None else b""
         choice = _decode_choice(event.choice)
         made = self._choice(choice.index, event.data, bytes(choice.logprobs))
         return role + self._frame(event.id, labelled(made, model=choice.operation) if choice.operation else made)

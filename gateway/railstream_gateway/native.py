@@ -21,6 +21,9 @@ class NativeView:
     def frames(self, batch: Iterable[Event]) -> bytes:
         return b"".join([_frame(event) for event in batch])
 
+    def chunk(self, position: bytes, delta: bytes) -> bytes:
+        return b"id: %b\nevent: chunk\ndata: %b\n\n" % (position, one_line(delta))
+
     def gap(self, gap: Gap) -> bytes:
         return b"event: gap\ndata: %b\n\n" % msgspec.json.encode(gap_object(gap))
 

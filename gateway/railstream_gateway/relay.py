@@ -31,6 +31,8 @@ BEHIND: Final = 30.0
 """Seconds that a stream may be shorter than what was read of it: its worker writes the lost tail again."""
 RETRY: Final = 0.25
 """Seconds before a read of the stream that failed is tried again."""
+PLAIN: Final = b" chunk 0\n"
+"""Behind the id of a published chunk that has no ``choice``."""
 ENDED: Final = frozenset(name.decode() for name in events.TERMINAL)
 
 
@@ -68,8 +70,8 @@ class Relay:
         self.request_id = request_id
         self.cursor = after
         self.ended = False
-        self.lane: Callable[[Event], bool] | None = None
-        """Takes the next chunk at once while the reader waits, without waking it; false when it cannot."""
+        self.lane: Callable[[bytes, bytes], bool] | None = None
+        """Takes id and delta of the next chunk at once while the reader waits, unwoken; false when it cannot."""
         self._redis = redis
         self._hub = hub
         self._limit = limit
@@ -99,11 +101,20 @@ class Relay:
             self._timer.cancel()
             self._timer = None
 
+    def passes(self, payload: bytes) -> bool:
+        lane, waiter = self.lane, self._waiter
+        if lane is None or waiter is None or waiter.done() or self._inbox or self._stale:
+            return False
+        attempt, seq = self.cursor
+        position = b"%d-%d" % (attempt, seq + 1)
+        head = position + PLAIN
+        if not payload.startswith(head) or not lane(position, payload[len(head) :]):
+            return False
+        self.cursor = EventId(attempt, seq + 1)
+        self._heard = self._passed = self._loop.time()
+        return True
+
     def deliver(self, event: Event) -> None:
-        if self.lane is not None and self._may_pass(event) and self.lane(event):
-            self.cursor = event.id
-            self._heard = self._passed = self._loop.time()
-            return
         self._inbox.append(event)
         self._inbox_bytes += len(event.data)
         if self._inbox_bytes > self._limit:
@@ -112,14 +123,6 @@ class Relay:
             self._stale = True
             self.overflowed()
         self._resume()
-
-    def _may_pass(self, event: Event) -> bool:
-        """Whether it is the next chunk of the attempt, and the reader waits for nothing but it."""
-        waiter = self._waiter
-        if waiter is None or waiter.done() or self._inbox or self._stale or event.name != events.CHUNK:
-            return False
-        attempt, seq = self.cursor
-        return event.id == (attempt, seq + 1)
 
     def resync(self) -> None:
         self._stale = True

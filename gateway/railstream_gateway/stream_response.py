@@ -43,6 +43,9 @@ class View(Protocol):
 
     def frames(self, batch: Iterable[Event]) -> bytes: ...
 
+    def chunk(self, position: bytes, delta: bytes) -> bytes:
+        """The frame of a chunk without ``choice``; ``position`` is its id."""
+
     def gap(self, gap: Gap) -> bytes: ...
 
 
@@ -136,12 +139,12 @@ class StreamResponse(Response):
             if reading.closing:
                 return End.DRAINED
 
-    def _pass_on(self, event: Event) -> bool:
+    def _pass_on(self, position: bytes, delta: bytes) -> bool:
         """Write a chunk's frame straight to the socket: most of what a wake costs is on the way there."""
         transport = self._transport
         if transport.is_closing() or transport.get_write_buffer_size() > WRITE_BUFFER:
             return False
-        body = self._view.frames((event,))
+        body = self._view.chunk(position, delta)
         transport.write(b"%x\r\n%b\r\n" % (len(body), body))
         return True
 

@@ -2,12 +2,13 @@
 
 redis-py does what is not ours to write (URL, AUTH, TLS, SELECT, unix sockets); past that its per-command cost
 is most of a token's, so the publisher and the relay speak RESP themselves. A link is used by one owner and is
-not reconnected: when `read` raises, its owner opens another.
+not reconnected: when reading raises, its owner opens another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import hiredis
@@ -19,8 +20,6 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from railstream.connect import cancellable
 
-READ_SIZE = 256 * 1024
-
 
 def pack(*args: bytes) -> bytes:
     """One command in RESP."""
@@ -30,16 +29,18 @@ def pack(*args: bytes) -> bytes:
     return b"".join(parts)
 
 
-class Link:
+class Link(asyncio.Protocol):
     """A connected, authenticated socket. Replies are ``bytes``, ``int``, ``None``, lists, or ``hiredis.ReplyError``."""
 
     def __init__(self, connection: AbstractConnection) -> None:
-        assert connection._reader is not None
         assert connection._writer is not None
         self._connection = connection
-        self._reader = connection._reader
-        self._writer = connection._writer
+        self._transport: Any = connection._writer.transport
         self._parser = hiredis.Reader()
+        self._take: Callable[[Iterator[Any]], None] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: Exception | None = None
+        self._transport.set_protocol(self)
 
     @classmethod
     async def open(cls, url: str, timeout: float, name: str) -> Link:
@@ -61,23 +62,40 @@ class Link:
         await connection.connect()
         return cls(connection)
 
-    def write(self, commands: Iterable[bytes]) -> None:
+    def write(self, commands: bytes) -> None:
         """Queue packed commands on the socket; raises ``ConnectionError`` when it is closing."""
-        if self._writer.is_closing():
+        if self._transport.is_closing():
             raise RedisConnectionError("the connection to Redis is closed")
-        self._writer.writelines(commands)
+        self._transport.write(commands)
 
-    async def drain(self) -> None:
-        """Wait until the socket's buffer is below its high-water mark."""
-        await self._writer.drain()
+    async def read(self) -> list[Any]:
+        """The replies that have come, at least one. Raises ``ConnectionError`` at the connection's end."""
+        while not (replies := list(self._replies())):
+            await self._wait()
+        return replies
 
-    async def read(self) -> Iterator[Any]:
-        """Whatever replies the next bytes complete, perhaps none. Raises ``ConnectionError`` at its end."""
-        data = await self._reader.read(READ_SIZE)
-        if not data:
-            raise RedisConnectionError("Redis closed the connection")
-        self._parser.feed(data)
-        return self._replies()
+    async def serve(self, take: Callable[[Iterator[Any]], None]) -> None:
+        """Hand over replies as they come, without waking a task for them, until the connection ends, which raises.
+
+        So does what ``take`` raises: it is given nothing after that.
+        """
+        self._take = take
+        try:
+            take(self._replies())
+            while True:
+                await self._wait()
+        finally:
+            self._take = None
+
+    async def _wait(self) -> None:
+        """Until something comes that nobody takes. Raises what ended the connection."""
+        if self._error is not None:
+            raise self._error
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
 
     def _replies(self) -> Iterator[Any]:
         while (reply := self._parser.gets()) is not False:
@@ -85,3 +103,29 @@ class Link:
 
     async def close(self) -> None:
         await self._connection.disconnect(nowait=True)
+
+    # what the event loop calls
+
+    def data_received(self, data: bytes) -> None:
+        if self._error is not None:
+            return
+        try:
+            self._parser.feed(data)
+            if self._take is None:
+                self._wake()
+            else:
+                self._take(self._replies())
+        except Exception as error:
+            self._end(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(RedisConnectionError(str(exc) if exc is not None else "Redis closed the connection"))
+
+    def _end(self, error: Exception) -> None:
+        if self._error is None:
+            self._error = error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

@@ -58,7 +58,7 @@ class Cancels:
                 await asyncio.sleep(0.5)
 
     async def _listen(self, link: Link) -> None:
-        link.write((pack(b"SUBSCRIBE", keys.CANCEL_CHANNEL.encode()),))
+        link.write(pack(b"SUBSCRIBE", keys.CANCEL_CHANNEL.encode()))
         while True:
             for reply in await link.read():
                 if isinstance(reply, list) and reply[0] == b"message":

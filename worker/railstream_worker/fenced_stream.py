@@ -99,26 +99,26 @@ class FencedStream:
 
     def pack(self, seq: int, append: Append) -> bytes:
         """The bytes of an append: for a chunk, XADD and PUBLISH of the same entry."""
+        entry_id = b"%d-%d" % (self.attempt, seq)
+        if isinstance(append, bytes):
+            return b"%b%d\r\n%b%b%d\r\n%b%b%d\r\n%b chunk 0\n%b\r\n" % (
+                self._head,
+                len(entry_id),
+                entry_id,
+                self._middle,
+                len(append),
+                append,
+                self._publish,
+                len(entry_id) + 9 + len(append),
+                entry_id,
+                append,
+            )
         if isinstance(append, Packed):
             return append.command
-        entry_id = b"%d-%d" % (self.attempt, seq)
-        if isinstance(append, Told):
-            delta, choice = append
-            fields = (b"event", b"chunk", b"data", delta, b"choice", choice)
-            live = b"%b chunk %d\n%b%b" % (entry_id, len(choice), choice, delta)
-            return pack(b"XADD", self.key, b"NOMKSTREAM", entry_id, *fields) + pack(b"PUBLISH", self.channel, live)
-        return b"%b%d\r\n%b%b%d\r\n%b%b%d\r\n%b chunk 0\n%b\r\n" % (
-            self._head,
-            len(entry_id),
-            entry_id,
-            self._middle,
-            len(append),
-            append,
-            self._publish,
-            len(entry_id) + 9 + len(append),
-            entry_id,
-            append,
-        )
+        delta, choice = append
+        fields = (b"event", b"chunk", b"data", delta, b"choice", choice)
+        live = b"%b chunk %d\n%b%b" % (entry_id, len(choice), choice, delta)
+        return pack(b"XADD", self.key, b"NOMKSTREAM", entry_id, *fields) + pack(b"PUBLISH", self.channel, live)
 
     def confirm(self, seq: int) -> None:
         """Redis has stored it."""

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import hiredis
@@ -125,7 +125,7 @@ class Publisher:
         # A connection that is closing is noticed by the reader, which starts over.
         with contextlib.suppress(RedisError):
             for start in range(0, len(outbox), MOST_AT_ONCE):
-                self._link.write((b"".join((MULTI, *outbox[start : start + MOST_AT_ONCE], EXEC)),))
+                self._link.write(b"".join((MULTI, *outbox[start : start + MOST_AT_ONCE], EXEC)))
 
     async def run(self) -> None:
         """Keep a connection until cancelled."""
@@ -160,11 +160,11 @@ class Publisher:
 
     async def _recover(self, link: Link) -> None:
         """Ask for the last id of every open stream, and send again what Redis does not have."""
-        link.write((PROBE,))
+        link.write(PROBE)
         await self._replies(link, 1)
         answers: dict[FencedStream, list[Any]] = {}
         while asked := [stream for stream in self._open if stream not in answers]:
-            link.write(pack(b"XREVRANGE", stream.key, b"+", b"-", b"COUNT", b"1") for stream in asked)
+            link.write(b"".join(pack(b"XREVRANGE", stream.key, b"+", b"-", b"COUNT", b"1") for stream in asked))
             answers |= zip(asked, await self._replies(link, len(asked)), strict=True)
         self._link = link
         for stream, answer in answers.items():
@@ -198,20 +198,21 @@ class Publisher:
         """Match answers to appends until the connection ends."""
         watch = asyncio.create_task(self._watch(link))
         try:
-            while True:
-                replies = await link.read()
-                self._unanswered_since = asyncio.get_running_loop().time()
-                for reply in replies:
-                    if type(reply) is list:
-                        self._executed(reply)
-                    elif isinstance(reply, hiredis.ReplyError):
-                        raise RedisError(f"redis refuses to write: {reply}")
-                if not self._expected:
-                    self._unconfirmed = 0
-                if self._waiting:
-                    self._wake()
+            await link.serve(self._answered)
         finally:
             watch.cancel()
+
+    def _answered(self, replies: Iterator[Any]) -> None:
+        self._unanswered_since = asyncio.get_running_loop().time()
+        for reply in replies:
+            if type(reply) is list:
+                self._executed(reply)
+            elif isinstance(reply, hiredis.ReplyError):
+                raise RedisError(f"redis refuses to write: {reply}")
+        if not self._expected:
+            self._unconfirmed = 0
+        if self._waiting:
+            self._wake()
 
     def _executed(self, results: list[Any]) -> None:
         """What a transaction's commands answered."""
