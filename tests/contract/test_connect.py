@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import hiredis
 import pytest
 import uvloop
 from railstream.connect import connect
-from railstream.link import Link
+from railstream.link import Link, pack
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -53,7 +54,60 @@ async def test_a_link_that_is_being_opened_is_left_when_its_task_is_cancelled(re
         assert task.cancelled(), f"cancelled after {turns % 25} turns of the loop, and it went on"
 
 
-@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+LOOPS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+
+
+@LOOPS
+async def test_a_link_gives_replies_to_whoever_reads_and_then_to_whoever_takes(
+    redis_url: str, run: Callable[[Any], None]
+) -> None:
+    async def talk() -> None:
+        link = await Link.open(redis_url, 3, "test")
+        link.write(pack(b"ECHO", b"one"))
+        assert await link.read() == [b"one"]
+        link.write(pack(b"ECHO", b"two") + pack(b"ECHO", b"three" * 100_000) + pack(b"NOSUCH"))
+        await asyncio.sleep(0.05)  # some of it comes before anybody takes it
+        taken: asyncio.Queue[Any] = asyncio.Queue()
+
+        def take(replies: Iterator[Any]) -> None:
+            for reply in replies:
+                taken.put_nowait(reply)
+
+        served = asyncio.create_task(link.serve(take))
+        assert [await taken.get(), await taken.get()] == [b"two", b"three" * 100_000]
+        assert isinstance(await taken.get(), hiredis.ReplyError)
+        await link.close()
+        with pytest.raises(RedisConnectionError):
+            await served
+        with pytest.raises(RedisConnectionError):
+            await link.read()
+        with pytest.raises(RedisConnectionError):
+            link.write(pack(b"PING"))
+
+    await asyncio.to_thread(run, talk())
+
+
+async def test_what_a_taker_raises_ends_the_serving_and_it_is_given_nothing_more(redis_url: str) -> None:
+    link = await Link.open(redis_url, 3, "test")
+    given: list[Any] = []
+
+    def take(replies: Iterator[Any]) -> None:
+        given.extend(replies)
+        if given:
+            raise ValueError("no")
+
+    served = asyncio.create_task(link.serve(take))
+    await asyncio.sleep(0)
+    link.write(pack(b"ECHO", b"one"))
+    with pytest.raises(ValueError, match="no"):
+        await served
+    link.write(pack(b"ECHO", b"two"))
+    await asyncio.sleep(0.05)
+    assert given == [b"one"]
+    await link.close()
+
+
+@LOOPS
 async def test_a_connection_that_closed_under_a_command_is_a_connection_error(
     redis_url: str, run: Callable[[Any], None]
 ) -> None:

@@ -88,6 +88,49 @@ async def test_a_wake_and_a_timeout_return_nothing() -> None:
     assert await reader.read(60) == []
 
 
+@pytest.mark.parametrize(
+    ("payload", "passes"),
+    [
+        (b'1-5 chunk 0\n{"content":"a"}', True),
+        (b'1-4 chunk 0\n{"content":"a"}', False),
+        (b'1-6 chunk 0\n{"content":"a"}', False),
+        (b'1-50 chunk 0\n{"content":"a"}', False),
+        (b'2-5 chunk 0\n{"content":"a"}', False),
+        (b'1-5 chunk 11\n{"index":1}{"content":"a"}', False),
+        (b'1-5 finished 0\n{"finish_reasons":["stop"]}', False),
+    ],
+)
+async def test_only_the_plain_chunk_that_comes_next_passes_a_waiting_reader(payload: bytes, passes: bool) -> None:
+    reader = await relay(after=EventId(1, 4))
+    taken: list[tuple[bytes, bytes]] = []
+
+    def take(position: bytes, delta: bytes) -> bool:
+        taken.append((position, delta))
+        return True
+
+    reader.lane = take
+    assert not reader.passes(payload), "nobody waits"
+    reading = asyncio.create_task(reader.read(60))
+    await asyncio.sleep(0)
+    assert reader.passes(payload) is passes
+    assert taken == ([(b"1-5", b'{"content":"a"}')] if passes else [])
+    assert str(reader.cursor) == ("1-5" if passes else "1-4")
+    reader.resync()
+    assert not reader.passes(b"1-6 chunk 0\n{}"), "events may have been missed"
+    reading.cancel()
+
+
+async def test_a_chunk_that_cannot_be_taken_now_does_not_pass() -> None:
+    reader = await relay(after=EventId(1, 4))
+    reader.lane = lambda position, delta: False
+    reading = asyncio.create_task(reader.read(60))
+    await asyncio.sleep(0)
+    assert not reader.passes(b"1-5 chunk 0\n{}")
+    assert reader.cursor == EventId(1, 4)
+    reader.deliver(at(1, 5))
+    assert [event.id for event in await reading] == [EventId(1, 5)]
+
+
 async def test_what_waits_for_a_slow_reader_is_bounded() -> None:
     overflows: list[int] = []
     reader = Relay(
