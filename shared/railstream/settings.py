@@ -90,7 +90,7 @@ class WorkerSettings(Settings):
     lease: Seconds = Field(5, description="A claim that is not renewed for this long may be taken over.")
     scan: Seconds = Field(1, description="Between looks for expired claims.")
     max_deliveries: int = Field(3, gt=0, description="Deliveries of a job before it is dead.")
-    flush_interval: float = Field(0.004, ge=0, description="Longest wait of an event for its batch, under load.")
+    flush_interval: float = Field(0.0035, ge=0, description="Longest wait of an event for its batch, under load.")
     http_port: int | None = Field(None, ge=0, le=65535, description="Live, ready and metrics pages; off unless given.")
     http_host: str = Field("127.0.0.1", description="Address of those pages.")
 
