@@ -51,7 +51,6 @@ class OpenAIView:
         self._tail = b""
         self._before = self._behind = b""
         """All around the delta of a plain chunk."""
-        self._usage_tail = b""
         self._include_usage = False
         self._role: Event | None = None
 

@@ -37,7 +37,7 @@ def first_characters(patterns: Iterable[tuple[str, int]]) -> frozenset[str] | No
 
 @lru_cache(maxsize=256)
 def any_of(sets: tuple[frozenset[str] | None, ...]) -> frozenset[str] | None:
-    """What is in one of them."""
+    """What is in one of them; ``None`` where one of them is any, or where that would be too many."""
     known = [one for one in sets if one is not None]
     together = frozenset[str]().union(*known)
     return together if len(known) == len(sets) and len(together) <= MOST else None
