@@ -161,6 +161,9 @@ CALL_ERRORS: Mapping[str, tuple[int, bool]] = {
 class CallError(RailstreamError):
     """An LLM call failed. ``code`` is a key of `CALL_ERRORS`; the provider's own code and request id stand beside.
 
+    The message is in our words and holds no byte that the provider sent; ``provider_message`` is what it wrote, without
+    keys and URLs.
+
     ``partial`` is the text that had come by then: of the model itself at its port, of what rails let through above it.
     """
 
@@ -175,13 +178,20 @@ class CallError(RailstreamError):
         provider_request_id: str | None = None,
         retry_after: float | None = None,
         param: str | None = None,
+        provider_message: str = "",
     ) -> None:
         super().__init__(message, code=code, param=param)
         self.status, self.retryable = CALL_ERRORS[code]
+        self.provider_message = provider_message
         self.provider_code = provider_code
         self.provider_request_id = provider_request_id
         self.retry_after = retry_after
         self.partial = ""
+
+    def full_envelope(self) -> dict[str, Any]:
+        """The error object with the provider's own words. They may quote the prompt or the answer, which no rail has
+        read: never send it to the client of a guarded request."""
+        return self.envelope() | ({"message": self.provider_message} if self.provider_message else {})
 
 
 class RailError(RailstreamError):

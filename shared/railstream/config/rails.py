@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -16,9 +16,17 @@ NO_DIALOG = "dialog rails are Colang; write a rail as a Python action and name i
 NO_TOOL_RAILS = "tool calls and tool results have no rail stage of their own"
 
 
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+Channel = Literal["content", "reasoning", "refusal", "tools"]
+"""A kind of text that a model sends: its answer, its reasoning, a refusal, or the calls of tools it wants."""
+
+
 class InputRails(Section):
     flows: tuple[Flow, ...] = ()
     parallel: bool = False
+    trusted_roles: tuple[Role, ...] = ("system", "developer")
+    """Roles whose messages judging rails do not read: an application's own prompt is not a user's message. Patterns,
+    terms, detectors and masks read every message, whatever its role."""
     speculative_generation: bool = False
     """Generate while the input rails still run; nothing is released before they have passed."""
 
@@ -61,6 +69,31 @@ class OutputRails(Section):
     flows: tuple[Flow, ...] = ()
     parallel: bool = False
     streaming: OutputStreaming = OutputStreaming()
+    channels: Mapping[str, tuple[Channel, ...]] = {}
+    """Which kinds of text a judging rail reads, by its flow. Not given: all four. Patterns, terms, detectors and masks
+    always read all four."""
+    unread_channels: Literal["drop", "pass"] = "drop"
+    """What happens to a kind of text that no rail of the config reads: it is left out of the answer, or passed."""
+    alternatives: Literal["drop", "read"] = "drop"
+    """What happens to ``top_logprobs`` on a guarded answer: left out, or passed where the local rails let each one
+    pass."""
+
+    @model_validator(mode="after")
+    def _channels_of_known_flows(self) -> OutputRails:
+        for name, channels in self.channels.items():
+            flow = next((flow for flow in self.flows if name in (flow.text, flow.name)), None)
+            if flow is None:
+                raise ValueError(f"channels: {name!r} is not one of `flows`")
+            if flow.built_in is not None and flow.built_in.kind == "incremental":
+                raise ValueError(f"channels: {name!r} reads every kind of text; only judging rails can be narrowed")
+            if not channels:
+                raise ValueError(f"channels: {name!r} needs at least one of content, reasoning, refusal, tools")
+        return self
+
+    def channels_of(self, flow: Flow) -> tuple[Channel, ...]:
+        """The kinds of text that this flow reads."""
+        named = self.channels.get(flow.text, self.channels.get(flow.name))
+        return named if named is not None else get_args(Channel)
 
 
 class RetrievalRails(Section):
