@@ -21,7 +21,7 @@ RailstreamError
 ├── RailError                      500  a rail raised, timed out or answered nonsense: the text is blocked
 ├── CancelledByRequest             409  somebody cancelled the request
 ├── DeliveriesExhaustedError       500  the job failed its last delivery
-├── WorkerLostError                502  the worker died and the config says `on_worker_loss: fail`
+├── WorkerLostError                502  the worker died and the answer could not go on: see `on_worker_loss`
 └── StreamLostError                410  events are gone from Redis: signalled, never silent
 """
 
@@ -212,9 +212,18 @@ class DeliveriesExhaustedError(RailstreamError):
 
 
 class WorkerLostError(RailstreamError):
+    """``partial`` is the text that was released before the worker died."""
+
     code = "worker_lost"
     status = 502
     retryable = True
+
+    def __init__(self, message: str, *, partial: str = "") -> None:
+        super().__init__(message)
+        self.partial = partial
+
+    def envelope(self) -> dict[str, Any]:
+        return super().envelope() | {"partial": self.partial}
 
 
 class StreamLostError(RailstreamError):

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from chaos.world import World
+from chaos.world import CONTINUING, World
 from harness.sse import Frame, Incomplete, Stream, opened
 from harness.stack import MODEL
 from railstream.testing import text
@@ -44,6 +44,8 @@ class Question:
 
     def body(self) -> dict[str, Any]:
         told = {"words": self.words, "rate": self.rate, "seed": self.seed} | self.given
+        if self.config == CONTINUING:
+            told["continues"] = True
         content = f"Go on. @upstream {json.dumps(told)}"
         body: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": content}], "stream": True}
         body["stream_options"] = {"include_usage": True}

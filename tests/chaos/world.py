@@ -28,6 +28,9 @@ SETTINGS = {
     "RAILSTREAM_LOG_FORMAT": "text",
 }
 """A chaos run kills one job more often than any production: what it may survive is not what it is about here."""
+CONTINUING = "model-that-continues"
+"""Config of a model that goes on with a trailing assistant message; the models of all others answer it instead."""
+CONFIGS: Mapping[str, Any] = {"main": {}, CONTINUING: {"railstream": {"on_worker_loss": "continue"}}}
 WORKER_ONLY = ("RAILSTREAM_LEASE", "RAILSTREAM_SCAN", "RAILSTREAM_MAX_DELIVERIES")
 GATEWAY_ONLY = ("RAILSTREAM_KEEP_ALIVE",)
 
@@ -160,6 +163,12 @@ class World:
         await asyncio.to_thread(self.upstream.stop)
 
 
+def _surviving(configs: Mapping[str, Any]) -> dict[str, Any]:
+    """The configs, each with a way to go on after a worker's death: by default the answer is generated again."""
+    default = {"on_worker_loss": "regenerate"}
+    return {id: {**config, "railstream": default | config.get("railstream", {})} for id, config in configs.items()}
+
+
 @asynccontextmanager
 async def running_world(
     directory: Path,
@@ -182,7 +191,7 @@ async def running_world(
         try:
             await upstream.ready()
             network = await world.open_network("upstream", upstream.port)
-            write_configs(world.config, f"http://127.0.0.1:{network.port}/v1", configs or {"main": {}})
+            write_configs(world.config, f"http://127.0.0.1:{network.port}/v1", _surviving(configs or CONFIGS))
             for _ in range(workers):
                 await world.add_worker()
             for _ in range(gateways):

@@ -87,8 +87,13 @@ def says(**script: Any) -> str:
     return "".join(Script(**script).says())
 
 
+AGAIN = {"main": {"railstream": {"on_worker_loss": "regenerate"}}}
+ON = {"main": {"railstream": {"on_worker_loss": "continue"}}}
+
+
 async def start(start_stack: StartStack, workers: int = 1, **given: Any) -> Stack:
-    stack = await start_stack(gateways=0, workers=0, **given)
+    """Workers whose answers survive them: the upstream's model does not continue one, so it is generated again."""
+    stack = await start_stack(gateways=0, workers=0, **{"configs": AGAIN} | given)
     for _ in range(workers):
         stack.add_worker(**QUICK)
     await stack.ready()
@@ -185,15 +190,65 @@ async def test_a_job_that_was_cancelled_before_it_ran_calls_nobody(
     assert len(stack.upstream.ledger) == 0
 
 
-async def test_another_worker_goes_on_after_a_kill(start_stack: StartStack, redis: Redis, queue: Queue) -> None:
-    stack = await start(start_stack)
-    job = await queue({"words": 150, "rate": 30, "seed": 5})
+@pytest.mark.parametrize(("configs", "continues", "deltas"), [(AGAIN, False, 300), (ON, True, 150)])
+async def test_another_worker_goes_on_after_a_kill(
+    start_stack: StartStack, redis: Redis, queue: Queue, configs: dict[str, Any], continues: bool, deltas: int
+) -> None:
+    """``deltas``: what both calls may have cost at most."""
+    stack = await start(start_stack, configs=configs)
+    job = await queue({"words": 150, "rate": 60, "seed": 5, "continues": continues})
     await released(redis, job, 10)
     stack.add_worker(**QUICK)
     await stack.workers[0].kill()
     log = await ended(redis, job)
     assert text_of(log) == says(words=150, seed=5)
     assert {data["reason"] for _, name, data in log if name == events.RESTARTED} == {"lease_expired"}
+    assert sum(call.tokens for call in stack.upstream.ledger) <= deltas
+
+
+async def test_an_answer_that_is_generated_again_as_another_text_fails_and_joins_nothing(
+    start_stack: StartStack, redis: Redis, queue: Queue
+) -> None:
+    stack = await start(start_stack)
+    stack.upstream.script = Script(words=150, rate=30, seed=5)
+    job = await queue(messages=[{"role": "user", "content": "Tell me."}])
+    await released(redis, job, 10)
+    stack.upstream.script = Script(words=150, seed=6)
+    stack.add_worker(**QUICK)
+    await stack.workers[0].kill()
+    log = await ended(redis, job)
+    assert (log[-1][1], log[-1][2]["error"]["code"]) == (events.FAILED, "worker_lost")
+    assert log[-1][2]["retryable"]
+    assert log[-1][2]["error"]["partial"] == text_of(log)
+    assert says(words=150, seed=5).startswith(text_of(log))
+    await stack.upstream.ledger.wait(open=0)
+
+
+async def test_an_answer_that_is_generated_again_shorter_than_what_was_sent_fails(
+    start_stack: StartStack, redis: Redis, queue: Queue
+) -> None:
+    stack = await start(start_stack)
+    stack.upstream.script = Script(words=150, rate=30, seed=5)
+    job = await queue(messages=[{"role": "user", "content": "Tell me."}])
+    await released(redis, job, 10)
+    stack.upstream.script = Script(words=4, seed=5)
+    stack.add_worker(**QUICK)
+    await stack.workers[0].kill()
+    assert (await ended(redis, job))[-1][2]["error"]["code"] == "worker_lost"
+
+
+async def test_an_engine_that_does_not_continue_an_answer_fails_by_default(
+    start_stack: StartStack, redis: Redis, queue: Queue
+) -> None:
+    stack = await start(start_stack, configs={"main": {}})
+    job = await queue({"words": 60, "rate": 30})
+    await released(redis, job, 5)
+    await stack.workers[0].kill()
+    stack.add_worker(**QUICK)
+    log = await ended(redis, job)
+    assert (log[-1][1], log[-1][2]["error"]["code"]) == (events.FAILED, "worker_lost")
+    assert log[-1][2]["error"]["partial"] == text_of(log)
+    assert len(stack.upstream.ledger) == 1
 
 
 async def test_a_config_may_say_that_a_lost_answer_fails(start_stack: StartStack, redis: Redis, queue: Queue) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from railstream.config import RailsConfig
+from railstream.errors import WorkerLostError
 from railstream.events import Blocked, Finished
 from railstream.job import Job
 
@@ -15,9 +17,11 @@ from railstream_worker.calls import Caller
 from railstream_worker.checks import check, stages_of
 from railstream_worker.gate import Room
 from railstream_worker.generation import Generation, Outcome
+from railstream_worker.llm.limited import CHARACTERS_PER_TOKEN
 from railstream_worker.llm.port import ChatModel
 from railstream_worker.rails.engine import RailsEngine
 from railstream_worker.rails.port import Turn
+from railstream_worker.regeneration import RegeneratedSink
 from railstream_worker.released import Released
 
 
@@ -50,10 +54,41 @@ class Answering:
             self.record_rails(turn.activated)
 
     async def _generate(self, turn: Turn) -> Outcome:
-        params = remaining(self.job.params, self.released.chunks)
+        """Generate the answer; after a takeover, as the model's ``on_worker_loss`` says."""
+        if not self.released.chunks:
+            return await self._generation(turn, self.job.params).run()
+        how = self.config.on_worker_loss_of(self.job.model)
+        if how == "fail" or not self.released.only_text:
+            raise WorkerLostError(
+                "the worker died during the answer; the text that was sent stands, the rest is lost",
+                partial=self.released.text,
+            )
+        return await (self._continue(turn) if how == "continue" else self._regenerate(turn))
+
+    async def _continue(self, turn: Turn) -> Outcome:
+        params = remaining(self.job.params, self.released)
         if params is None:
             return Finished(finish_reasons=("length",))
-        generation = Generation(
+        generation = self._generation(turn, params)
+        generation.released = self.released.text
+        return await generation.run()
+
+    async def _regenerate(self, turn: Turn) -> Outcome:
+        """Generate the whole answer again; it goes on only if it begins with what was released."""
+        lost = WorkerLostError(
+            "the worker died during the answer, and the answer that was generated again is another text; the text that "
+            "was sent stands, the rest is lost",
+            partial=self.released.text,
+        )
+        generation = self._generation(turn, self.job.params)
+        generation.sink = again = RegeneratedSink(self.sink, self.released.text, lambda: generation.give_up(lost))
+        outcome = await generation.run()
+        if isinstance(outcome, Finished) and not again.caught_up:
+            return generation.failed(lost)
+        return outcome
+
+    def _generation(self, turn: Turn, params: Mapping[str, Any]) -> Generation:
+        return Generation(
             config=self.config,
             rails=self.engine,
             model=self.models["main"],
@@ -62,9 +97,7 @@ class Answering:
             caller=self.caller,
             sink=self.sink,
             streaming=self.job.stream,
-            released=self.released.text,
         )
-        return await generation.run()
 
     async def _check(self, turn: Turn) -> Outcome:
         result = await check(self.engine, turn, stages_of(self.job.messages))
@@ -83,14 +116,17 @@ class Answering:
         return msgspec.structs.replace(outcome, log=log) if log else outcome
 
 
-def remaining(params: Mapping[str, Any], chunks: int) -> Mapping[str, Any] | None:
-    """The params of a continued answer: limits less what was generated; ``None`` when nothing is left of them."""
-    if not chunks:
-        return params
+def remaining(params: Mapping[str, Any], released: Released) -> Mapping[str, Any] | None:
+    """The params of a continued answer: limits less what was generated; ``None`` when nothing is left of them.
+
+    A chunk may hold several tokens, so they are estimated by the text's length too, and the larger figure counts: the
+    limit is never passed.
+    """
+    generated = max(released.chunks, math.ceil(len(released.text) / CHARACTERS_PER_TOKEN))
     rest = dict(params)
     for limit in ("max_tokens", "max_completion_tokens"):
         if isinstance(rest.get(limit), int):
-            rest[limit] -= chunks
+            rest[limit] -= generated
             if rest[limit] <= 0:
                 return None
     return rest

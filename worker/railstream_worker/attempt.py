@@ -15,7 +15,7 @@ from typing import Any
 
 from railstream import events, keys
 from railstream import usage as ledger
-from railstream.errors import RailstreamError, WorkerLostError
+from railstream.errors import RailstreamError
 from railstream.events import Cancelled, Failed
 from railstream.telemetry.spans import OpenSpan
 from redis.exceptions import RedisError
@@ -161,10 +161,6 @@ class Attempt:
         stopped = await self._stopped(reservation)
         if stopped is not None:
             return stopped
-        if released.chunks:
-            config = self._tools.configs.get(self.job.configs)
-            if config.on_worker_loss_of(self.job.model) == "fail" or not released.only_text:
-                raise WorkerLostError("the worker died during the answer; what was sent of it stands, the rest is lost")
         return await self._answer(reservation, released)
 
     def _record_lost(self, lost: LostCalls) -> None:

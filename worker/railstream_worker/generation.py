@@ -58,6 +58,8 @@ class Generation:
     source: AsyncGenerator[Sequence[Part], None] | None = None
     """Parts from elsewhere, in place of a call: an application's own generator."""
     violation: Violation | None = None
+    failure: RailstreamError | None = None
+    """What `give_up` was called with."""
     finish_reasons: dict[int, str] = field(default_factory=dict)
     _emissions: dict[int, Emission] = field(default_factory=dict)
     _waiting: asyncio.Task[Any] | None = None
@@ -78,14 +80,21 @@ class Generation:
                     return self._block(violation)
                 await self._generate(messages)
         except RailstreamError as error:
-            return self._fail(error)
+            return self.failed(error)
         finally:
             for emission in self._emissions.values():
                 await emission.aclose()
             self._emissions.clear()
+        if self.failure is not None:
+            return self.failed(self.failure)
         if self.violation is not None:
             return self._block(self.violation)
         return self._finish()
+
+    def give_up(self, error: RailstreamError) -> None:
+        """Cut the call: the outcome is this failure. For a sink that cannot take what is generated."""
+        self.failure = error
+        self._cut_call()
 
     async def _speculate(self) -> None:
         """Generate while the input rails run; nothing leaves before they have passed, and a block cuts the call."""
@@ -229,7 +238,8 @@ class Generation:
             return "refusal"
         return "error"
 
-    def _fail(self, error: RailstreamError) -> Failed:
+    def failed(self, error: RailstreamError) -> Failed:
+        """The outcome of this error."""
         retry_after = error.retry_after if isinstance(error, CallError) else None
         return Failed(
             error=error.envelope(),

@@ -27,10 +27,13 @@ class Engine(NamedTuple):
     """False: it sends usage without ``stream_options``, which it refuses."""
     key_header: str = ""
     """The header of the key, where it is not ``Authorization: Bearer``."""
-    continues: Mapping[str, Any] = {}
+    continues: bool = False
+    """Whether its models go on with a trailing assistant message. Most models answer such a message instead, so a
+    takeover that relied on it would join two texts."""
+    continue_params: Mapping[str, Any] = {}
     """Request options that make it go on with a trailing assistant message."""
-    continues_message: Mapping[str, Any] = {}
-    """What such a message itself needs for that."""
+    continue_message: Mapping[str, Any] = {}
+    """Keys that such a message itself needs for that."""
     tools_end_with_stop: bool = False
     """It says ``stop`` where tools were called."""
     thoughts_in_total: bool = False
@@ -38,7 +41,10 @@ class Engine(NamedTuple):
 
 
 _NIM = Engine("https://integrate.api.nvidia.com/v1", "NVIDIA_API_KEY")
-_VLLM = Engine("http://localhost:8000/v1", continues={"continue_final_message": True, "add_generation_prompt": False})
+_CONTINUE_FINAL_MESSAGE: Final = {"continue_final_message": True, "add_generation_prompt": False}
+"""vLLM's flags. llama.cpp's server takes them too (ggml-org/llama.cpp#23012); an older one ignores them and goes on
+with a trailing assistant message by default (ggml-org/llama.cpp#13174)."""
+_VLLM = Engine("http://localhost:8000/v1", continues=True, continue_params=_CONTINUE_FINAL_MESSAGE)
 _GOOGLE = Engine(
     "https://generativelanguage.googleapis.com/v1beta",
     "GEMINI_API_KEY",
@@ -92,7 +98,8 @@ ENGINES: Final[Mapping[str, Engine]] = {
         refuses=frozenset({"logit_bias", "logprobs", "top_logprobs", "store", "user"}),
         renames={"seed": "random_seed", "max_completion_tokens": "max_tokens"},
         asks_for_usage=False,
-        continues_message={"prefix": True},
+        continues=True,
+        continue_message={"prefix": True},
     ),
     "deepseek": Engine("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
     "openrouter": Engine("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
@@ -103,9 +110,11 @@ ENGINES: Final[Mapping[str, Engine]] = {
     "vllm": _VLLM,
     "vllm_openai": _VLLM,
     "ollama": Engine("http://localhost:11434/v1"),
-    "llamacpp": Engine("http://localhost:8080/v1"),
-    "huggingface": Engine(wire="huggingface", refuses=frozenset({"n", "tools", "logprobs", "response_format"})),
-    "scripted": Engine(wire="scripted"),
+    "llamacpp": Engine("http://localhost:8080/v1", continues=True, continue_params=_CONTINUE_FINAL_MESSAGE),
+    "huggingface": Engine(
+        wire="huggingface", continues=True, refuses=frozenset({"n", "tools", "logprobs", "response_format"})
+    ),
+    "scripted": Engine(wire="scripted", continues=True),
 }
 OTHER: Final = Engine()
 """Any other OpenAI-compatible endpoint."""

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from railstream.config.base import Location, Misplaced, Seconds, Section, nearest
 from railstream.config.engines import ENGINES, Engine, azure_url, engine_of
+from railstream.config.serving import OnWorkerLoss
 
 SCRIPTED: Final = "scripted"
 UNUSED_TYPES: Final = frozenset({"embeddings"})
@@ -74,8 +75,8 @@ class ModelOptions(Section):
     """Longest wait for `concurrency` and for the limits per minute; a longer one is refused at once."""
     drops: tuple[str, ...] = ()
     """Options of a request that this model refuses and that are left out for it. Else such a request is an error."""
-    on_worker_loss: Literal["continue", "fail"] | None = None
-    """Not given: the config's. ``fail`` for a model that cannot go on with a text that it did not finish."""
+    on_worker_loss: OnWorkerLoss | None = None
+    """Not given: the config's."""
     headers: Mapping[str, str] = {}
     continuous_usage: bool = False
     """Ask for usage with every chunk (vLLM): an exact count of what a cancelled call had generated."""

@@ -11,7 +11,7 @@ from railstream.config.rails_config import RailsConfig
 
 def notes(config: RailsConfig) -> tuple[str, ...]:
     """One sentence each."""
-    return (*_without_effect(config), *_differences(config))
+    return (*_without_effect(config), *_differences(config), *_worker_loss(config))
 
 
 def _without_effect(config: RailsConfig) -> Iterator[str]:
@@ -27,6 +27,15 @@ def _without_effect(config: RailsConfig) -> Iterator[str]:
     for name, section in config.rails.config:
         if isinstance(section, Section) and "retrieval" in section.model_fields_set:
             yield f"`rails.config.{name}.retrieval` has no effect: there is no retrieval step"
+
+
+def _worker_loss(config: RailsConfig) -> Iterator[str]:
+    for model in config.main_models:
+        if config.on_worker_loss_of(model.model) == "continue" and not model.preset.continues:
+            yield (
+                f"`on_worker_loss: continue` relies on {model.model!r} to continue a trailing assistant message; most "
+                f"models of {model.engine!r} answer it instead, which doubles text. `regenerate` compares first"
+            )
 
 
 def _differences(config: RailsConfig) -> Iterator[str]:

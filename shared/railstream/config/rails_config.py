@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -20,7 +20,7 @@ from railstream.config.flows import REFUSE, UNKNOWN_ANSWER, Flow
 from railstream.config.models import Model
 from railstream.config.prompts import Prompt, choose
 from railstream.config.rails import Rails
-from railstream.config.serving import Deadlines, Metrics, Serving, Tracing
+from railstream.config.serving import Deadlines, Metrics, OnWorkerLoss, Serving, Tracing
 from railstream.config.sources import NO_COLANG, NO_KNOWLEDGE_BASE, Sources, parse, read_path
 from railstream.errors import ConfigurationError
 
@@ -180,11 +180,12 @@ class RailsConfig(Section):
             total=own.total_timeout or general.total,
         )
 
-    def on_worker_loss_of(self, name: str) -> Literal["continue", "fail"]:
+    def on_worker_loss_of(self, name: str) -> OnWorkerLoss:
         """What becomes of a begun answer of the main model of that name, or of the first one."""
         served = next((model for model in self.main_models if model.model == name or not name), None)
         own = served.railstream.on_worker_loss if served is not None else None
-        return own or self.railstream.on_worker_loss
+        continues = served is not None and served.preset.continues
+        return own or self.railstream.on_worker_loss or ("continue" if continues else "fail")
 
     def model_for(self, task: str) -> Model | None:
         """The model that answers a rail's task: of the type that ``$model=`` or ``$variant=`` names, of the type that

@@ -10,6 +10,11 @@ from pydantic import Field, field_validator
 from railstream.config.base import Seconds, Section
 
 OnViolation = Literal["error", "content_filter", "refusal"]
+OnWorkerLoss = Literal["continue", "regenerate", "fail"]
+"""What becomes of an answer whose worker died after text was released. ``continue``: the model is asked to go on from
+that text, given as a trailing assistant message. ``regenerate``: the model is asked again, and the answer goes on only
+if the new text begins, character for character, with the released one. ``fail``: it ends with the partial text and a
+typed error that may be repeated."""
 
 
 class Deadlines(Section):
@@ -35,8 +40,8 @@ class Serving(Section):
 
     on_violation: OnViolation | None = None
     """How a streaming client learns of a block. Not given: ``error``."""
-    on_worker_loss: Literal["continue", "fail"] = "continue"
-    """When a worker dies after text was released: another goes on from there, or the request fails."""
+    on_worker_loss: OnWorkerLoss | None = None
+    """Not given: ``continue`` for models of an engine that goes on with a trailing assistant message, else ``fail``."""
     deadlines: Deadlines = Deadlines()
     retention: Seconds | None = None
     """How long a request's stream is kept after its end. Not given: the worker's setting."""

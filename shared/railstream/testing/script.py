@@ -72,8 +72,9 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     reasoning_field: Literal["reasoning_content", "reasoning"] = "reasoning_content"
     n: int | None = None
     logprobs: bool = False
-    continues: bool = True
-    """A trailing assistant message that the text begins with is continued, not answered."""
+    continues: bool = False
+    """A trailing assistant message that the text begins with is continued. Most models answer it, and so is the default
+    here: the whole text comes again."""
 
     rate: float = 0
     """Deltas per second of one answer; 0: as fast as the client reads."""

@@ -75,5 +75,8 @@ def test_notes_tell_what_has_no_effect_and_what_differs() -> None:
     assert "moves on by 150 only" in of(own)
     pii = "rails: {output: {flows: [mask pii on output], streaming: {enabled: true, chunk_size: 4}}}"
     assert "no output rail judges windows" in of(pii)
+    lost = "models: [{type: main, engine: %s, model: m, railstream: {on_worker_loss: continue}}]"
+    assert "most models of 'openai' answer it instead" in of(lost % "openai")
+    assert of(lost % "mistral") == ""
     retrieval = "rails: {config: {regex_detection: {retrieval: {patterns: [x]}}}}"
     assert "`rails.config.regex_detection.retrieval` has no effect" in of(retrieval)

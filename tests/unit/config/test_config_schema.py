@@ -25,7 +25,7 @@ def test_an_empty_config_has_the_defaults() -> None:
     assert empty.models == ()
     assert empty.general_instructions.startswith("Below is a conversation")
     assert empty.railstream.on_violation is None
-    assert empty.railstream.on_worker_loss == "continue"
+    assert empty.railstream.on_worker_loss is None
     assert empty.railstream.allow_request_rails is True
 
 

@@ -161,6 +161,16 @@ def test_a_model_that_cannot_go_on_with_a_begun_answer_says_so_for_itself() -> N
     assert [config.on_worker_loss_of(name) for name in ("a", "b", "")] == ["continue", "fail", "continue"]
 
 
+CONTINUING = {"vllm", "vllm_openai", "llamacpp", "mistral", "huggingface", "scripted"}
+
+
+@pytest.mark.parametrize("engine", sorted(ENGINES))
+def test_a_lost_answer_is_continued_by_default_only_where_the_engine_continues_one(engine: str) -> None:
+    entry = {"type": "main", "engine": engine, "model": "m", "parameters": {"base_url": "http://127.0.0.1:1/v1"}}
+    config = RailsConfig.from_content(config={"models": [entry]})
+    assert config.on_worker_loss_of("m") == ("continue" if engine in CONTINUING else "fail")
+
+
 async def test_tools_that_gemini_ends_with_stop_are_told_as_tool_calls(upstream: Upstream) -> None:
     model = model_on(upstream, "gemini")
     heard = await listen(model, asked(tool_calls=[{"name": "f", "arguments": "{}"}], finish_reason="stop"))

@@ -106,8 +106,13 @@ async def test_a_limit_of_tokens_cuts_the_answer(chunks_of: Callable[..., Any], 
 @pytest.mark.parametrize("kept", [1, 17, 40, None])
 async def test_an_answer_that_was_begun_is_continued_exactly(chunks_of: Callable[..., Any], kept: int | None) -> None:
     whole = text.text(3, 12)
-    messages = [*asking(words=12, seed=3), {"role": "assistant", "content": whole[:kept]}]
+    messages = [*asking(words=12, seed=3, continues=True), {"role": "assistant", "content": whole[:kept]}]
     assert whole[:kept] + said(await chunks_of({"messages": messages})) == whole
+
+
+async def test_an_answer_that_was_begun_is_answered_anew_by_default(chunks_of: Callable[..., Any]) -> None:
+    messages = [*asking(words=12, seed=3), {"role": "assistant", "content": text.text(3, 5)}]
+    assert said(await chunks_of({"messages": messages})) == text.text(3, 12)
 
 
 async def test_what_was_never_said_is_answered_from_the_start(chunks_of: Callable[..., Any]) -> None:
@@ -122,7 +127,8 @@ async def test_a_stamped_answer_is_continued_and_tells_its_send_times(chunks_of:
     assert len(times) == 6
     assert before < times[0] <= times[-1] < time.monotonic_ns()
     begun = stamped[: len(stamped) // 2]
-    rest = said(await chunks_of({"messages": [*asking(words=6, stamp=True), {"role": "assistant", "content": begun}]}))
+    question = asking(words=6, stamp=True, continues=True)
+    rest = said(await chunks_of({"messages": [*question, {"role": "assistant", "content": begun}]}))
     assert text.unstamped(begun + rest) == text.text(0, 6)
 
 

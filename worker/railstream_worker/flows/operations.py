@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from opentelemetry.context import Context
 from railstream import events
-from railstream.errors import RailstreamError, WorkerLostError
+from railstream.errors import RailstreamError
 from railstream.events import (
     Blocked,
     Cancelled,
@@ -117,8 +117,6 @@ class OperationsRun:
     async def _answer(self, operation: Operation, lane: Lane) -> Outcome:
         tools, known = self._tools, lane.known
         config = tools.configs.get(operation.configs)
-        if known.chunks and (config.on_worker_loss_of(operation.model) == "fail" or not known.only_text):
-            raise WorkerLostError("the worker died during the answer; what was sent of it stands, the rest is lost")
         models = tools.models.of(config, operation.model)
         number = f"{self._attempt}.{lane.index}"
         caller = Caller(self._job.id, number, models, self._record, tools.telemetry.calls, self._context)
@@ -129,7 +127,7 @@ class OperationsRun:
             models=models,
             caller=caller,
             sink=lane,
-            released=Released(known.text, known.chunks),
+            released=Released(known.text, known.chunks, known.only_text),
             history=await self._history(operation),
             record_rails=partial(tools.telemetry.rails.record, parent_context=self._context),
         )

@@ -80,9 +80,9 @@ class OpenAIModel:
             body["stream_options"] = {"include_usage": True}
             if endpoint.continuous_usage:
                 body["stream_options"]["continuous_usage_stats"] = True
-        if (engine.continues or engine.continues_message) and messages and messages[-1].get("role") == "assistant":
-            body.update(engine.continues)
-            messages[-1] = {**messages[-1], **engine.continues_message}
+        if engine.continues and messages and messages[-1].get("role") == "assistant":
+            body.update(engine.continue_params)
+            messages[-1] = {**messages[-1], **engine.continue_message}
         return body
 
     async def aclose(self) -> None:
