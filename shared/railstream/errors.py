@@ -158,11 +158,29 @@ CALL_ERRORS: Mapping[str, tuple[int, bool]] = {
 }
 
 
+CALL_MESSAGES: Mapping[str, str] = {
+    "authentication": "the provider refused the API key",
+    "permission": "the provider refused the request: its key may not use the model, or its quota is used up",
+    "not_found": "the provider does not know the model or the address",
+    "rate_limited": "the provider's rate limit is reached",
+    "overloaded": "the provider is overloaded",
+    "invalid_request": "the provider refused the request as invalid",
+    "content_filtered": "the provider's content filter refused the request",
+    "context_too_long": "the request is longer than the model's context",
+    "timeout": "the provider did not answer in time",
+    "connection": "the connection to the provider failed",
+    "truncated": "the provider's answer ended before it was complete",
+    "provider": "the provider failed",
+}
+"""What the client of a guarded request reads, by code."""
+DEADLINES = frozenset({"connect_timeout", "first_token_timeout", "chunk_timeout", "total_timeout"})
+"""What the ``param`` of a ``timeout`` may name."""
+
+
 class CallError(RailstreamError):
     """An LLM call failed. ``code`` is a key of `CALL_ERRORS`; the provider's own code and request id stand beside.
 
-    The message is in our words and holds no byte that the provider sent; ``provider_message`` is what it wrote, without
-    keys and URLs.
+    The message may be the provider's own, without keys and URLs.
 
     ``partial`` is the text that had come by then: of the model itself at its port, of what rails let through above it.
     """
@@ -178,20 +196,21 @@ class CallError(RailstreamError):
         provider_request_id: str | None = None,
         retry_after: float | None = None,
         param: str | None = None,
-        provider_message: str = "",
     ) -> None:
         super().__init__(message, code=code, param=param)
         self.status, self.retryable = CALL_ERRORS[code]
-        self.provider_message = provider_message
         self.provider_code = provider_code
         self.provider_request_id = provider_request_id
         self.retry_after = retry_after
         self.partial = ""
 
-    def full_envelope(self) -> dict[str, Any]:
-        """The error object with the provider's own words. They may quote the prompt or the answer, which no rail has
-        read: never send it to the client of a guarded request."""
-        return self.envelope() | ({"message": self.provider_message} if self.provider_message else {})
+    def guarded_envelope(self) -> dict[str, Any]:
+        """The error object of a guarded request: our words and our codes alone.
+
+        A provider's message may quote the prompt or the answer, and so may its code: no rail has read them.
+        """
+        param = self.param if self.param in DEADLINES else None
+        return {"message": CALL_MESSAGES[self.code], "type": self.type, "param": param, "code": self.code}
 
 
 class RailError(RailstreamError):

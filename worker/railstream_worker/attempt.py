@@ -211,9 +211,7 @@ class Attempt:
             self._stream.script(ledger.SCRIPT, entry.keys, *entry.args)
 
     def _usage(self) -> dict[str, Any] | None:
-        if self._caller is None or self._caller.tokens is None:
-            return None
-        return self._caller.tokens.raw
+        return None if self._caller is None else self._caller.usage
 
     def _begin_span(self, reservation: Reservation) -> OpenSpan:
         telemetry, arrival = self._tools.telemetry, self.delivery.arrival

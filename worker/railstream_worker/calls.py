@@ -20,6 +20,7 @@ from railstream.telemetry.recorded_call import RecordedCall
 from railstream_worker.llm.fallbacks import Fallbacks, first_of
 from railstream_worker.llm.limited import TakesTurns
 from railstream_worker.llm.port import Call, ChatModel, Delta, Finish, Part, ResponseInfo, Taker, TokenCount
+from railstream_worker.usage_object import usage_object
 
 Record = Callable[[Usage], None]
 
@@ -77,7 +78,7 @@ class Caller:
         context: Context | None = None,
     ) -> None:
         """``context``: parent of the calls' spans."""
-        self._request_id = request_id
+        self.request_id = request_id
         self._attempt = attempt
         self._models = models
         self._record = record
@@ -88,6 +89,15 @@ class Caller:
         self.tokens: TokenCount | None = None
         """Of the answer itself, as the provider last told."""
         self.response = ResponseInfo()
+        self.guarded = False
+        """Whether rails read the output: then a usage object is cut down to what it is known for."""
+
+    @property
+    def usage(self) -> dict[str, Any] | None:
+        """OpenAI's usage object of the answer, if the provider sent one."""
+        if self.tokens is None:
+            return None
+        return usage_object(self.tokens, guarded=self.guarded)
 
     def stream(self, model: ChatModel, call: Call) -> AsyncGenerator[Sequence[Part], None]:
         """The parts of one call, recorded; of a model with fallbacks, each try is a call of its own.
@@ -130,7 +140,7 @@ class Caller:
             call.messages,
             call.params,
             call.task,
-            request_id=f"{self._request_id}.{call_id}",
+            request_id=f"{self.request_id}.{call_id}",
             traceparent=recorded.traceparent,
             taker=None if call.taker is None else _Seeing(call.taker, see),
         )

@@ -1,26 +1,28 @@
 """Between the guards and the stream: which deltas of one choice may leave, in which bytes.
 
-A delta that its guard released whole leaves as the provider's own bytes. Only where a guard holds back a part of
-it, or rewrites it, is a new one written. Each channel (content, reasoning, refusal, tools) is guarded by itself. Of a
-guarded delta only what its rails read may leave: a field that nobody knows could say anything.
+Without rails on the output every delta leaves as it came. On a guarded answer what leaves is built from values that a
+rail has read or that belong to a closed set. A delta that says nothing else, and that its guard released whole, leaves
+as the provider's own bytes. Each channel (content, reasoning, refusal, tools) is guarded by itself.
 """
 
 from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Final, Protocol
+from collections.abc import Collection
+from typing import Any, Protocol
 
 import msgspec
+from railstream.config.rails import Channel as ChannelName
 
+from railstream_worker import logprobs
 from railstream_worker.llm.port import Delta
-from railstream_worker.rails.port import OutputGuard, Release
+from railstream_worker.rails.port import Guards
+from railstream_worker.tool_calls import ToolCalls
 
 _encode = msgspec.json.Encoder().encode
-
-SAID: Final = {"function": "arguments", "custom": "input"}
-"""Where a tool call of either type has its text."""
+BEFORE = 200
+"""Characters of the content that are kept to read an alternative token in its place."""
 
 
 class Sink(Protocol):
@@ -44,29 +46,27 @@ class _Closed:
     async def aclose(self) -> None: ...
 
 
-GuardFactory = Callable[[str, Release], OutputGuard | None]
-"""``(channel, release)``: a guard of that channel, or ``None`` when nothing guards it."""
-
-
 class Channel:
     """Deltas of one channel that wait for their guard, in order."""
 
-    __slots__ = ("_ahead", "_choice", "_guard", "_held", "_name", "_sink")
+    __slots__ = ("_ahead", "_choice", "_guard", "_held", "_sink", "field")
 
-    def __init__(self, name: str, sink: Sink, guards: GuardFactory, index: int) -> None:
-        self._name = name
+    def __init__(self, name: ChannelName, sink: Sink, guards: Guards, choice: bytes) -> None:
+        self.field: str = name
+        """The key of the channel's text in a delta."""
         self._sink = sink
-        self._choice = b'{"index":%d}' % index if index else b""
+        self._choice = choice
         self._held: deque[tuple[str, bytes, bytes]] = deque()
         self._ahead = 0
         """Code points of the first held delta that may leave, and wait for the rest of it."""
-        self._guard = guards(name, self._release)
+        self._guard = guards.channel(name, self._release)
 
     @property
     def guarded(self) -> bool:
         return self._guard is not None
 
     def push(self, text: str, raw: bytes, choice: bytes) -> None:
+        """``raw``: a delta of this text alone; ``choice``: the choice's field, with what belongs to this text."""
         guard = self._guard
         if guard is None or (not self._held and (not text or guard.passes(text))):
             self._sink.chunk(raw, choice)
@@ -81,6 +81,13 @@ class Channel:
     async def finish(self) -> None:
         if self._guard is not None:
             await self._guard.finish()
+
+    def flush(self) -> None:
+        """Send white space that its guard has released and that waited for the word behind it."""
+        if self._ahead:
+            ahead, self._ahead = self._ahead, 0
+            self._sink.chunk(self._delta(self._held[0][0][:ahead]), self._choice)
+            self._keep_tail(ahead)
 
     async def aclose(self) -> None:
         guard, self._guard = self._guard, _Closed()
@@ -118,134 +125,126 @@ class Channel:
         while self._held and len(self._held[0][0]) <= consumed:
             consumed -= len(self._held.popleft()[0])
         if consumed:
-            self._keep_tail(consumed)
+            self._keep_tail(consumed, rewritten=True)
 
-    def _keep_tail(self, consumed: int) -> None:
-        tail = self._held[0][0][consumed:]
-        self._held[0] = (tail, self._delta(tail), self._choice)
-
-    def _delta(self, text: str) -> bytes:
-        return _written({self._name: text})
-
-
-class ToolChannel(Channel):
-    """What one tool call says. Its fragments keep their index; the first also brings id and name."""
-
-    __slots__ = ("_kind", "_tool")
-
-    def __init__(self, tool: int, kind: str, sink: Sink, guards: GuardFactory, index: int) -> None:
-        self._tool = tool
-        self._kind = kind
-        super().__init__("tools", sink, guards, index)
-
-    def push(self, text: str, raw: bytes, choice: bytes) -> None:
-        """Some providers send a call whole: its id and name go first, so that no rewritten delta is without them."""
-        if self._guard is not None and text and (head := self._head(raw)):
-            super().push("", head, choice)
-            raw = self._delta(text)
-        super().push(text, raw, choice)
+    def _keep_tail(self, consumed: int, *, rewritten: bool = False) -> None:
+        """What belongs to the whole text leaves with its last part, unless another part of it was rewritten."""
+        head, _, choice = self._held[0]
+        tail = head[consumed:]
+        self._held[0] = (tail, self._delta(tail), self._choice if rewritten else choice)
 
     def _delta(self, text: str) -> bytes:
-        return _written({"tool_calls": [{"index": self._tool, self._kind: {SAID[self._kind]: text}}]})
-
-    def _head(self, raw: bytes) -> bytes:
-        """The delta of a call that begins, without what it says; nothing of one that goes on."""
-        delta = msgspec.json.decode(raw)
-        (fragment,) = delta["tool_calls"]
-        if not fragment.get("id"):
-            return b""
-        silent = {**fragment, self._kind: {**fragment[self._kind], SAID[self._kind]: ""}}
-        return _encode({**delta, "tool_calls": [silent]})
+        return _written({self.field: text})
 
 
 class Emission:
     """All channels of one choice."""
 
-    def __init__(self, index: int, sink: Sink, guards: GuardFactory, *, primed: str = "") -> None:
-        """``primed``: content that an earlier attempt has released."""
+    def __init__(
+        self,
+        index: int,
+        sink: Sink,
+        guards: Guards,
+        *,
+        primed: str = "",
+        declared: Collection[str] = (),
+        seed: str = "",
+    ) -> None:
+        """``primed``: content that an earlier attempt has released; ``declared`` and ``seed``: see `ToolCalls`."""
         self._index = index
+        self._choice = b'{"index":%d}' % index if index else b""
         self._sink = sink
         self._guards = guards
+        self._guarded = guards.guarded
         self._channels: dict[str, Channel] = {}
-        self._content: Channel | None = None
-        self._reasoning_name = "reasoning_content"
+        self._before = ""
+        """The content's last characters, where its alternatives are read."""
+        self._calls = ToolCalls(guards, self._send_call, declared, f"{seed}/{index}")
+        self._content = self._channel("content")
         if primed:
-            self._channel("content").prime(primed)
+            self._content.prime(primed)
 
     def push(self, delta: Delta) -> None:
-        """Hand a delta to the guard of its channel; it leaves now, later, or never."""
-        choice = self._choice(delta.logprobs) if delta.logprobs or self._index else b""
-        if not (delta.reasoning or delta.refusal or delta.tools or delta.unread):
-            return (self._content or self._channel("content")).push(delta.content, delta.raw, choice)
-        kinds = bool(delta.content) + bool(delta.reasoning) + bool(delta.refusal) + bool(delta.tools)
-        if kinds > 1 or (delta.unread and self._guards_any(delta)):
-            return self._push_parts(delta)
-        if delta.reasoning:
-            if b'"reasoning_content"' not in delta.raw:
-                self._reasoning_name = "reasoning"
-            self._channel("reasoning").push(delta.reasoning, delta.raw, choice)
-        elif delta.refusal:
-            self._channel("refusal").push(delta.refusal, delta.raw, choice)
-        elif delta.tools:
-            self._push_tools(delta.tools, delta.raw, choice)
-        else:
-            self._channel("content").push(delta.content, delta.raw, choice)
+        """Hand a delta to the guard of its channel; it leaves now, later, or never.
 
-    def _guards_any(self, delta: Delta) -> bool:
-        """Whether somebody checks what this delta says."""
-        if delta.tools:
-            return self._guards("tools", lambda *_: None) is not None
-        return self._channel("reasoning" if delta.reasoning else "refusal" if delta.refusal else "content").guarded
+        Raises:
+            CallError: it holds tool calls that are none, or past the bounds.
+        """
+        if not self._guarded:
+            self._sink.chunk(delta.raw, self._with_logprobs(delta.logprobs) if delta.logprobs else self._choice)
+        elif delta.exact and delta.content and not (delta.reasoning or delta.refusal or delta.logprobs):
+            self._content.push(delta.content, delta.raw, self._choice)
+        else:
+            self._push_parts(delta)
 
     def _push_parts(self, delta: Delta) -> None:
-        """One delta with several kinds of text becomes one for each; unknown fields of it are left out."""
-        if delta.reasoning:
-            self._channel("reasoning").push(delta.reasoning, _written({"reasoning_content": delta.reasoning}), b"")
-        if delta.content:
-            raw, choice = _written({"content": delta.content}), self._choice(delta.logprobs)
-            self._channel("content").push(delta.content, raw, choice)
-        if delta.refusal:
-            self._channel("refusal").push(delta.refusal, _written({"refusal": delta.refusal}), b"")
+        """One delta with several kinds of text becomes one for each; all else of it is left out."""
+        texts: dict[ChannelName, str] = {
+            "reasoning": delta.reasoning,
+            "content": delta.content,
+            "refusal": delta.refusal,
+        }
+        spoken = {name: text for name, text in texts.items() if text}
+        for name, text in spoken.items():
+            channel = self._channel(name)
+            if name == "reasoning":
+                short = b'"reasoning"' in delta.raw and b'"reasoning_content"' not in delta.raw
+                channel.field = "reasoning" if short else "reasoning_content"
+            if channel.guarded or self._guards.passes_unread:
+                alone = delta.exact and len(spoken) == 1
+                raw = delta.raw if alone else _written({channel.field: text})
+                channel.push(text, raw, self._choice_of(name, text, delta.logprobs))
         if delta.tools:
-            self._push_tools(delta.tools, b'{"tool_calls":%b}' % delta.tools, b"")
+            self._push_tools(delta.tools)
+        if delta.exact and not spoken:
+            self._content.push("", _written({"content": ""}), self._choice)
 
-    def _push_tools(self, tools: bytes, raw: bytes, choice: bytes) -> None:
-        fragments = msgspec.json.decode(tools, type=list[dict[str, object]])
-        for fragment in fragments:
-            tool = fragment.get("index")
-            number = tool if isinstance(tool, int) else 0
-            kind = "custom" if isinstance(fragment.get("custom"), dict) else "function"
-            key = f"tool {number}"
-            if key not in self._channels:
-                self._channels[key] = ToolChannel(number, kind, self._sink, self._guards, self._index)
-            called = fragment.get(kind)
-            said = called.get(SAID[kind]) if isinstance(called, dict) else None
-            own = raw if len(fragments) == 1 else _encode({"tool_calls": [fragment]})
-            self._channels[key].push(said if isinstance(said, str) else "", own, choice)
+    def _push_tools(self, tools: bytes) -> None:
+        if self._channel("tools").guarded or self._guards.passes_unread:
+            self._calls.push(tools)
 
-    def _channel(self, name: str) -> Channel:
+    def _send_call(self, call: dict[str, Any]) -> None:
+        self._sink.chunk(_written({"tool_calls": [call]}), self._choice)
+
+    def _channel(self, name: ChannelName) -> Channel:
         channel = self._channels.get(name)
         if channel is None:
-            field = self._reasoning_name if name == "reasoning" else name
-            kind = Channel(field, self._sink, lambda _, release: self._guards(name, release), self._index)
-            channel = self._channels[name] = kind
-            if name == "content":
-                self._content = channel
+            channel = self._channels[name] = Channel(name, self._sink, self._guards, self._choice)
         return channel
 
-    def _choice(self, logprobs: bytes) -> bytes:
-        if logprobs:
-            return b'{"index":%d,"logprobs":%b}' % (self._index, logprobs)
-        return b'{"index":%d}' % self._index if self._index else b""
+    def _choice_of(self, name: ChannelName, text: str, given: bytes) -> bytes:
+        """The choice's field with the log probabilities of this text, if they are its own."""
+        if not given or not (entries := logprobs.entries_of(given, name, text)):
+            return self._choice
+        allowed = []
+        for entry in entries:
+            others = [one.token for one in entry.top_logprobs or ()]
+            allowed.append(self._guards.alternatives(self._before, others))
+            self._before = (self._before + entry.token)[-BEFORE:]
+        return self._with_logprobs(logprobs.rebuilt(name, entries, allowed))
+
+    def _with_logprobs(self, given: bytes) -> bytes:
+        return b'{"index":%d,"logprobs":%b}' % (self._index, given)
+
+    def end_calls(self) -> None:
+        """The choice has finished: its tool calls are complete."""
+        self._calls.end()
+
+    def flush(self) -> None:
+        """Send what the guards have released and what waits for more, since no more will come."""
+        for channel in self._channels.values():
+            channel.flush()
 
     async def finish(self) -> None:
         """Wait until every guard has decided all it was given."""
         for channel in list(self._channels.values()):
             await channel.finish()
+        await self._calls.finish()
 
     async def aclose(self) -> None:
         for channel in self._channels.values():
             await channel.aclose()
+        await self._calls.aclose()
 
 
 def _written(delta: dict[str, Any]) -> bytes:

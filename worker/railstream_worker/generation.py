@@ -7,10 +7,11 @@ end, by an error or by being cancelled, closes the upstream and every guard.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from railstream.config import RailsConfig
 from railstream.errors import CallError, RailstreamError
@@ -19,10 +20,14 @@ from railstream.events import Blocked, Failed, Finished
 from railstream_worker.calls import Caller
 from railstream_worker.emission import Emission
 from railstream_worker.gate import Gate, Room
-from railstream_worker.llm.port import Call, ChatModel, Delta, Finish, Part, TokenCount
-from railstream_worker.rails.port import OutputGuard, Release, Turn, Violation
+from railstream_worker.llm.port import Call, ChatModel, Delta, Finish, Part
+from railstream_worker.rails.port import Guards, Turn, Violation
+from railstream_worker.tool_calls import declared_tools
 
 Outcome = Finished | Blocked | Failed
+FINISH_REASONS: Final = frozenset({"stop", "length", "tool_calls", "content_filter", "function_call"})
+"""OpenAI's own: https://platform.openai.com/docs/api-reference/chat/streaming"""
+_IDENTIFIER: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,31}")
 Messages = Sequence[Mapping[str, Any]]
 
 
@@ -31,15 +36,7 @@ class Rails(Protocol):
 
     async def check_input(self, turn: Turn) -> tuple[Messages, Violation | None]: ...
 
-    def guard(
-        self,
-        turn: Turn,
-        release: Release,
-        block: Callable[[Violation], None],
-        *,
-        channel: str = "content",
-        streaming: bool = True,
-    ) -> OutputGuard | None: ...
+    def guards(self, turn: Turn, block: Callable[[Violation], None], *, streaming: bool = True) -> Guards: ...
 
 
 @dataclass(slots=True)
@@ -61,6 +58,8 @@ class Generation:
     failure: RailstreamError | None = None
     """What `give_up` was called with."""
     finish_reasons: dict[int, str] = field(default_factory=dict)
+    _guards: Guards = field(init=False)
+    _choices: int = field(init=False)
     _emissions: dict[int, Emission] = field(default_factory=dict)
     _waiting: asyncio.Task[Any] | None = None
     """The task that reads, while it waits for the provider: only then may a block cancel it."""
@@ -69,7 +68,11 @@ class Generation:
 
     async def run(self) -> Outcome:
         """To the outcome; what is expected to fail is one. ``CancelledError`` passes through."""
+        given = self.params.get("n")
+        self._choices = given if isinstance(given, int) and given > 0 else 1
         try:
+            self._guards = self.rails.guards(self.turn, self._on_block, streaming=self.streaming)
+            self.caller.guarded = self._guards.guarded
             if self.source is not None:
                 await self._generate(self.turn.messages)
             elif self.config.rails.input.speculative_generation:
@@ -83,13 +86,15 @@ class Generation:
             return self.failed(error)
         finally:
             for emission in self._emissions.values():
+                if self.violation is not None:
+                    emission.flush()
                 await emission.aclose()
             self._emissions.clear()
         if self.failure is not None:
             return self.failed(self.failure)
         if self.violation is not None:
             return self._block(self.violation)
-        return self._finish()
+        return await self._finish()
 
     def give_up(self, error: RailstreamError) -> None:
         """Cut the call: the outcome is this failure. For a sink that cannot take what is generated."""
@@ -168,22 +173,41 @@ class Generation:
         return self._waiting is not None and not self._cut and self.sink.has_room()
 
     def take(self, parts: Sequence[Part]) -> None:
-        for part in parts:
-            if type(part) is Delta:
-                emission = self._emissions.get(part.index)
-                if emission is None:
-                    emission = self._emissions[part.index] = self._emission(part.index)
-                emission.push(part)
-            elif type(part) is Finish:
-                self.finish_reasons[part.index] = part.reason
-            if self._cut:
-                return
+        try:
+            for part in parts:
+                if type(part) is Delta:
+                    emission = self._emissions.get(part.index)
+                    if emission is None:
+                        emission = self._emissions[part.index] = self._emission(part.index)
+                    emission.push(part)
+                elif type(part) is Finish:
+                    self._ended(part)
+                if self._cut:
+                    return
+        except CallError as error:  # the event loop hands over parts, and has nobody to tell
+            self.give_up(error)
+
+    def _ended(self, finish: Finish) -> None:
+        self._check_index(finish.index)
+        self.finish_reasons[finish.index] = finish.reason
+        if finish.index in self._emissions:
+            self._emissions[finish.index].end_calls()
 
     def _emission(self, index: int) -> Emission:
-        def guards(channel: str, release: Release) -> OutputGuard | None:
-            return self.rails.guard(self.turn, release, self._on_block, channel=channel, streaming=self.streaming)
+        self._check_index(index)
+        return Emission(
+            index,
+            self.sink,
+            self._guards,
+            primed=self.released if index == 0 else "",
+            declared=declared_tools(self.params),
+            seed=self.caller.request_id,
+        )
 
-        return Emission(index, self.sink, guards, primed=self.released if index == 0 else "")
+    def _check_index(self, index: int) -> None:
+        """A provider that numbers a choice which nobody asked for would make a reader wait for all those before it."""
+        if not 0 <= index < self._choices:
+            raise CallError(f"the provider sent choice {index} of {self._choices} that were asked for", code="provider")
 
     def _on_block(self, violation: Violation) -> None:
         if self.violation is not None:
@@ -202,20 +226,18 @@ class Generation:
     @property
     def usage(self) -> dict[str, Any] | None:
         """OpenAI's usage object of the answer, if the provider sent one."""
-        tokens: TokenCount | None = self.caller.tokens
-        if tokens is None:
-            return None
-        return tokens.raw or {
-            "prompt_tokens": tokens.input_tokens,
-            "completion_tokens": tokens.output_tokens,
-            "total_tokens": tokens.input_tokens + tokens.output_tokens,
-        }
+        return self.caller.usage
 
-    def _finish(self) -> Finished:
-        reasons = tuple(
-            self.finish_reasons.get(index, "stop") for index in range(max(self.finish_reasons, default=0) + 1)
-        )
-        return Finished(finish_reasons=reasons, usage=self.usage)
+    async def _finish(self) -> Finished:
+        last = max(self.finish_reasons, default=0)
+        reasons = [await self._reason(self.finish_reasons.get(index, "stop")) for index in range(last + 1)]
+        return Finished(finish_reasons=tuple(reasons), usage=self.usage)
+
+    async def _reason(self, given: str) -> str:
+        """A finish reason as it may leave: OpenAI's words, or a short identifier that local rails have read."""
+        if given in FINISH_REASONS or not self._guards.guarded:
+            return given
+        return given if _IDENTIFIER.fullmatch(given) and await self._guards.lets_pass(given) else "error"
 
     def _block(self, violation: Violation) -> Blocked:
         return Blocked(
@@ -242,9 +264,13 @@ class Generation:
         """The outcome of this error."""
         retry_after = error.retry_after if isinstance(error, CallError) else None
         return Failed(
-            error=error.envelope(),
+            error=self._envelope(error),
             status=error.status,
             retryable=error.retryable,
             retry_after=retry_after,
             usage=self.usage,
         )
+
+    def _envelope(self, error: RailstreamError) -> dict[str, Any]:
+        """The provider's own words are for unguarded requests alone: they may quote what no rail has read."""
+        return error.guarded_envelope() if isinstance(error, CallError) and self.caller.guarded else error.envelope()

@@ -70,8 +70,8 @@ class OutputRails(Section):
     parallel: bool = False
     streaming: OutputStreaming = OutputStreaming()
     channels: Mapping[str, tuple[Channel, ...]] = {}
-    """Which kinds of text a judging rail reads, by its flow. Not given: all four. Patterns, terms, detectors and masks
-    always read all four."""
+    """Which kinds of text a judging rail reads, by its flow. Not given: all four, or the content alone where it
+    compares whole answers (facts, hallucination). Patterns, terms, detectors and masks always read all four."""
     unread_channels: Literal["drop", "pass"] = "drop"
     """What happens to a kind of text that no rail of the config reads: it is left out of the answer, or passed."""
     alternatives: Literal["drop", "read"] = "drop"
@@ -93,7 +93,10 @@ class OutputRails(Section):
     def channels_of(self, flow: Flow) -> tuple[Channel, ...]:
         """The kinds of text that this flow reads."""
         named = self.channels.get(flow.text, self.channels.get(flow.name))
-        return named if named is not None else get_args(Channel)
+        if named is not None:
+            return named
+        compares = flow.built_in is not None and flow.built_in.kind == "whole"
+        return ("content",) if compares else get_args(Channel)
 
 
 class RetrievalRails(Section):

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from railstream.errors import InvalidRequestError
+from railstream.config.rails import Channel
+from railstream.errors import ConfigurationError, InvalidRequestError
 from railstream_worker.rails.catalog import incremental_rail
 from unit.rails.guarding import Asked, Reader, chunkings, cut, engine, run, turn
 
@@ -34,13 +35,37 @@ def test_without_rails_there_is_no_guard_so_that_deltas_pass_untouched() -> None
 
 
 @pytest.mark.parametrize("channel", ["reasoning", "refusal", "tools"])
-async def test_other_channels_get_the_incremental_rails_and_no_judge(channel: str) -> None:
+async def test_judges_and_local_rails_read_every_channel(channel: Channel) -> None:
+    reader, asked = Reader(), Asked("yes")
+    judged = rails("self check output", "mask pii on output")
+    await run(judged.guard(turn(asked), reader.release, reader.block, channel=channel), reader, ["ada@", "x.example"])
+    assert (reader.text, reader.violation is not None) == ("", True)
+    assert "[email]" in asked.questions[0]
+
+
+async def test_a_config_says_which_channels_a_judge_reads() -> None:
+    channels = {"self check output": ["content", "tools"]}
+    output = {"flows": ["self check output"], "streaming": {"enabled": True}, "channels": channels}
+    built = engine({"output": output}, prompts=PROMPTS)
     reader = Reader()
-    judged = rails("self check output")
-    assert judged.guard(turn(), reader.release, reader.block, channel=channel) is None
-    both = rails("self check output", "mask pii on output")
-    guard = both.guard(turn(), reader.release, reader.block, channel=channel)
-    assert (await run(guard, reader, ["ada@", "x.example"])).text == "[email]"
+    for channel, read in {"content": True, "tools": True, "reasoning": False, "refusal": False}.items():
+        guard = built.guard(turn(Asked("no")), reader.release, reader.block, channel=channel)
+        assert (guard is not None) is read
+
+
+@pytest.mark.parametrize(
+    ("channels", "message"),
+    [
+        ({"self check outptu": ["content"]}, "'self check outptu' is not one of `flows`"),
+        ({"regex check output": ["content"]}, "only judging rails can be narrowed"),
+        ({"self check output": []}, "needs at least one of"),
+        ({"self check output": ["prose"]}, "'content', 'reasoning', 'refusal' or 'tools'"),
+    ],
+)
+def test_channels_that_cannot_be_are_refused(channels: dict[str, list[str]], message: str) -> None:
+    output = {"flows": ["self check output", "regex check output"], "channels": channels}
+    with pytest.raises(ConfigurationError, match=message):
+        engine({"output": output, "config": DETECTION}, prompts=PROMPTS)
 
 
 async def test_a_request_may_switch_single_output_rails_off() -> None:

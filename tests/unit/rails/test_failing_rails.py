@@ -109,12 +109,13 @@ async def test_a_judge_that_answers_nonsense_blocks(answer: str) -> None:
     )
     reader = Reader()
     await run(rails.guard(turn(Asked(answer)), reader.release, reader.block), reader, ["text"])
-    assert failure(reader).startswith("Internal error in self check output rail: the model answered ")
+    said = f"the model's answer of {len(answer)} characters is no verdict"
+    assert failure(reader) == f"Internal error in self check output rail: {said}"
 
 
 async def test_a_judges_call_that_fails_blocks() -> None:
     async def unavailable(*_: object, **__: object) -> str:
-        raise CallError("the judge is overloaded", code="overloaded")
+        raise CallError("no capacity to judge 'the text in question'", code="overloaded")
 
     rails = engine(
         {"output": {"flows": ["self check output"], "streaming": {"enabled": True}}},
@@ -122,7 +123,7 @@ async def test_a_judges_call_that_fails_blocks() -> None:
     )
     reader = Reader()
     await run(rails.guard(turn(unavailable), reader.release, reader.block), reader, ["text"])
-    assert failure(reader) == "Internal error in self check output rail: the judge is overloaded"
+    assert failure(reader) == "Internal error in self check output rail: the provider is overloaded"
 
 
 async def test_at_once_the_first_failure_wins_and_the_others_are_cancelled(custom: Custom) -> None:

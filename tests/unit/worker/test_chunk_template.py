@@ -37,7 +37,7 @@ def said(reader: ChunkReader, data: bytes) -> object:
 
 
 def delta_of(content: str, raw: bytes) -> Delta:
-    return Delta(0, raw, content)
+    return Delta(0, raw, content, exact=True)
 
 
 def test_content_alone_is_read_once_a_chunk_was_read_whole() -> None:

@@ -43,7 +43,7 @@ class External:
         texts = self.texts()
         async with _closing(texts):
             async for text in texts:
-                yield [Delta(0, _encode({"content": text}), text)]
+                yield [Delta(0, _encode({"content": text}), text, exact=True)]
         yield [Finish(0, "stop", "stop")]
 
     def _text(self, item: Item) -> str:

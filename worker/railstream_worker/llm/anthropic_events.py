@@ -93,9 +93,9 @@ class MessageReader(EventLines):
 
     def _delta(self, index: int, delta: _Delta, parts: list[Part]) -> None:
         if delta.type == "text_delta":
-            parts.append(Delta(0, _encode({"content": delta.text}), delta.text))
+            parts.append(Delta(0, _encode({"content": delta.text}), delta.text, exact=True))
         elif delta.type == "thinking_delta" and delta.thinking:
-            parts.append(Delta(0, _encode({"reasoning_content": delta.thinking}), reasoning=delta.thinking))
+            parts.append(Delta(0, _encode({"reasoning_content": delta.thinking}), reasoning=delta.thinking, exact=True))
         elif delta.type == "input_json_delta" and index in self._tools and delta.partial_json:
             fragment = {"index": self._tools[index], "function": {"arguments": delta.partial_json}}
             parts.append(_tool_delta(fragment))

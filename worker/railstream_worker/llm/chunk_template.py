@@ -45,12 +45,15 @@ class ChunkTemplate:
         if not content:
             return None
         self._patience = PATIENCE
-        return Delta(self._index, data[start - self._before : end + self._behind], content)
+        raw = data[start - self._before : end + self._behind]
+        return Delta(self._index, raw, content, exact=True)
 
     def learn(self, event: bytes, part: Part) -> None:
         """Take an event's data as the template; ``part`` is all that it says."""
         self._head = None
-        if not self._patience or type(part) is not Delta or part != Delta(part.index, part.raw, part.content):
+        if not self._patience or type(part) is not Delta:
+            return
+        if part != Delta(part.index, part.raw, part.content, exact=True):
             return
         raw, quoted = part.raw, b'"%b"' % part.content.encode("utf-8", "surrogatepass")
         if event.count(raw) != 1 or raw.count(_KEY) != 1 or b"\\" in quoted or quoted.count(b'"') != 2:

@@ -128,10 +128,14 @@ class ContentReader(EventLines):
         if part.function_call is not None:
             parts.append(self._tool(index, part.function_call, part.thought_signature))
         elif part.thought and part.text:
-            parts.append(Delta(index, _encode({"reasoning_content": part.text}), reasoning=part.text))
+            parts.append(Delta(index, _encode({"reasoning_content": part.text}), reasoning=part.text, exact=True))
         elif part.text or part.thought_signature:
             said = {"content": part.text} if part.text else {}
-            parts.append(Delta(index, _encode(said | _signed(part.thought_signature)), part.text))
+            parts.append(
+                Delta(
+                    index, _encode(said | _signed(part.thought_signature)), part.text, exact=not part.thought_signature
+                )
+            )
 
     def _tool(self, index: int, call: _FunctionCall, signature: str) -> Delta:
         number = self._tools.get(index, 0)

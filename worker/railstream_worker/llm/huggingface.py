@@ -212,7 +212,7 @@ def load_pipeline(name: str, parameters: Mapping[str, Any]) -> Callable[[], Any]
 
 
 def _delta(text: str) -> Delta:
-    return Delta(0, _encode({"content": text}), text)
+    return Delta(0, _encode({"content": text}), text, exact=True)
 
 
 def _check_length(name: str, model: Any, asked: int) -> None:

@@ -52,8 +52,9 @@ class Delta(msgspec.Struct, frozen=True, gc=False):
     """JSON of ``tool_calls``, when the delta has some."""
     logprobs: bytes = b""
     """JSON of the choice's ``logprobs``, when it has some."""
-    unread: bool = False
-    """``raw`` says more than stands here, in fields that no rail reads."""
+    exact: bool = False
+    """``raw`` is an object of the texts above alone: each key stands once, beside at most ``"role": "assistant"``. Only
+    then do rails that have read the texts know all that ``raw`` says."""
 
 
 class Finish(msgspec.Struct, frozen=True, gc=False):

@@ -45,7 +45,7 @@ class ScriptedModel:
         cut = isinstance(limit, int) and limit < len(words)
         yield [ResponseInfo(model=self.name)]
         for word in words[:limit] if cut else words:
-            yield [Delta(0, _encode({"content": word}), word)]
+            yield [Delta(0, _encode({"content": word}), word, exact=True)]
             if self._rate:
                 await asyncio.sleep(1 / self._rate)
         reason = "length" if cut else "stop"

@@ -52,6 +52,7 @@ class _OnlyText(_Text, gc=False, forbid_unknown_fields=True):
 _decode_chunk = msgspec.json.Decoder(_Chunk).decode
 _decode_text = msgspec.json.Decoder(_Text).decode
 _decode_only_text = msgspec.json.Decoder(_OnlyText).decode
+_encode = msgspec.json.Encoder().encode
 
 FINISH_REASONS = {
     "stop": "stop",
@@ -151,28 +152,60 @@ def finish_reason(raw: str) -> str:
 def read_delta(choice: _Choice) -> Delta | None:
     """The delta of a choice; ``None`` when it only says who speaks, or comes empty with the finish reason."""
     raw = _json(choice.delta) or b"{}"
-    unread = False
     try:
         text: _Text = _decode_only_text(raw)
     except msgspec.MsgspecError:
         raw = _in_text(raw)
         text = _any_text(raw)
-        unread = not _only_known(raw)
     content = text.content or ""
     reasoning = text.reasoning_content or text.reasoning or ""
-    if text.reasoning and text.reasoning_content and text.reasoning != text.reasoning_content:
-        unread = True
     tools = b"" if text.tool_calls is _NOTHING else _json(text.tool_calls)
     logprobs = b"" if choice.logprobs is _NOTHING else _json(choice.logprobs)
+    if content and raw == _content_alone(content):  # most deltas; what follows reads them a second time
+        return Delta(choice.index, raw, content, logprobs=logprobs, exact=True)
+    fields = _fields(raw)
     says_nothing = not (content or reasoning or text.refusal or tools or logprobs)
-    if says_nothing and (text.role or text.content is None or choice.finish_reason) and _only_known(raw):
+    if says_nothing and (text.role or text.content is None or choice.finish_reason) and _only_known(fields):
         return None
-    return Delta(choice.index, raw, content, reasoning, text.refusal or "", tools, logprobs, unread)
+    exact = not tools and _is_exact(fields, reasoning)
+    return Delta(choice.index, raw, content, reasoning, text.refusal or "", tools, logprobs, exact)
 
 
-def _only_known(raw: bytes) -> bool:
-    fields = json.loads(raw) or {}
-    return all(name in _Text.__struct_fields__ for name, value in fields.items() if value is not None)
+def _content_alone(content: str) -> bytes:
+    try:
+        return b'{"content":%b}' % _encode(content)
+    except UnicodeEncodeError:  # half a surrogate pair
+        return b""
+
+
+def _fields(raw: bytes) -> list[tuple[str, Any]]:
+    """The members of an object as they stand, repeated keys included."""
+    members = json.loads(raw, object_pairs_hook=list)
+    return members if isinstance(members, list) else []
+
+
+def _only_known(fields: list[tuple[str, Any]]) -> bool:
+    return all(name in _Text.__struct_fields__ for name, value in fields if value is not None)
+
+
+_TEXTS = frozenset({"content", "reasoning_content", "reasoning", "refusal", "role"})
+_NULLS = frozenset({
+    "annotations", "audio", "function_call", "name", "provider_specific_fields", "reasoning_details", "thinking",
+    "thinking_blocks", "tool_call_id", "tool_calls",
+})  # fmt: skip
+"""Keys that providers send without a value."""
+_KNOWN = _TEXTS | _NULLS
+
+
+def _is_exact(fields: list[tuple[str, Any]], reasoning: str) -> bool:
+    given = dict(fields)
+    if len(given) < len(fields) or given.get("role") not in (None, "assistant"):
+        return False
+    for name, value in fields:
+        known = isinstance(value, str) if value is not None and name in _TEXTS else value is None and name in _KNOWN
+        if not known:
+            return False
+    return all((given.get(name) or reasoning) == reasoning for name in ("reasoning", "reasoning_content"))
 
 
 def _in_text(raw: bytes) -> bytes:
@@ -225,18 +258,18 @@ def _lenient(data: bytes) -> _Chunk:
 
 
 def _lenient_text(raw: bytes) -> _Text:
+    """A delta that holds half of a surrogate pair. Raises ``CallError`` for one whose texts are no texts."""
     try:
         fields = json.loads(raw)
         tools = fields.get("tool_calls")
-        return _Text(
-            content=fields.get("content"),
-            reasoning_content=fields.get("reasoning_content") or fields.get("reasoning"),
-            refusal=fields.get("refusal"),
-            tool_calls=msgspec.Raw(json.dumps(tools).encode()) if tools else _NOTHING,
-            role=fields.get("role"),
-        )
-    except (ValueError, AttributeError) as error:
-        raise CallError(f"the provider sent what is not a delta: {raw[:120]!r}", code="provider") from error
+        given = {name: fields.get(name) for name in ("content", "reasoning_content", "reasoning", "refusal", "role")}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise CallError(f"the provider sent a delta that is no object ({len(raw)} bytes)", code="provider") from error
+    for name, value in given.items():
+        if value is not None and not isinstance(value, str):
+            kind = type(value).__name__
+            raise CallError(f"the provider sent a delta whose {name} is no text but a {kind}", code="provider")
+    return _Text(**given, tool_calls=msgspec.Raw(json.dumps(tools).encode()) if tools else _NOTHING)
 
 
 def token_count(usage: dict[str, Any]) -> TokenCount:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from railstream.config import Flow, RailsConfig
+from railstream.config.rails import Channel
 
 from railstream_worker.rails.action_judge import ActionJudge
 from railstream_worker.rails.actions import action_of, find_actions
@@ -32,6 +33,21 @@ class OutputRails:
     incremental: Sequence[IncrementalRail]
     window: Sequence[Judge]
     whole: Sequence[Judge]
+
+    def __bool__(self) -> bool:
+        return bool(self.incremental or self.window or self.whole)
+
+    def reading(self, channel: Channel, channels_of: Callable[[Flow], Sequence[Channel]]) -> OutputRails:
+        """Those that read a channel: every local rail, and the judging ones that the config lets read it."""
+
+        def reads(judge: Judge) -> bool:
+            return not isinstance(judge.flow, Flow) or channel in channels_of(judge.flow)
+
+        return OutputRails(self.incremental, list(filter(reads, self.window)), list(filter(reads, self.whole)))
+
+    def local(self) -> OutputRails:
+        """The incremental rails alone."""
+        return OutputRails(self.incremental, (), ())
 
     def only(self, keep: Keep) -> OutputRails:
         return OutputRails(

@@ -8,13 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 from railstream.config import Flow, RailsConfig
+from railstream.config.rails import Channel
 
-from railstream_worker.rails.catalog import Catalog
+from railstream_worker.rails.catalog import Catalog, OutputRails
 from railstream_worker.rails.deltas import SettledDelta
 from railstream_worker.rails.guard import IncrementalGuard
 from railstream_worker.rails.incremental import Chain, IncrementalRail, guard_whole
 from railstream_worker.rails.input_rails import check_messages
-from railstream_worker.rails.panel import Panel
+from railstream_worker.rails.output_guards import OutputGuards
+from railstream_worker.rails.panel import Judge, Panel
 from railstream_worker.rails.port import Block, OutputGuard, Release, Turn, Violation
 from railstream_worker.rails.selection import selection
 from railstream_worker.rails.verdict import Stage
@@ -49,32 +51,47 @@ class RailsEngine:
             return turn.messages, None
         return await check_messages(panel, turn)
 
-    def guard(
-        self, turn: Turn, release: Release, block: Block, *, channel: str = "content", streaming: bool = True
-    ) -> OutputGuard | None:
-        """A guard for one channel of one choice, or ``None`` when no rail looks at it.
+    def guards(self, turn: Turn, block: Block, *, streaming: bool = True) -> OutputGuards:
+        """The output rails of one generation. ``block`` gets the first violation."""
+        return OutputGuards(self, turn, block, self._output_rails(turn), streaming=streaming)
 
-        Channels other than ``content`` are no prose to be judged: they get the incremental rails.
-        """
-        keep = self._wanted(turn, "output")
-        rails = self._output if keep is None else self._output.only(keep)
-        incremental = rails.incremental
-        if channel != "content" or not (rails.window or rails.whole):
-            return self._incremental_guard(incremental, turn, release, block)
+    def guard(
+        self, turn: Turn, release: Release, block: Block, *, channel: Channel = "content", streaming: bool = True
+    ) -> OutputGuard | None:
+        """A guard for one channel of one choice, or ``None`` when no rail reads it."""
+        rails = self._output_rails(turn).reading(channel, self.config.rails.output.channels_of)
+        return self.guard_of(rails, turn, release, block, streaming=streaming)
+
+    def guard_of(
+        self, rails: OutputRails, turn: Turn, release: Release, block: Block, *, streaming: bool
+    ) -> OutputGuard | None:
+        """A guard of these rails; ``None`` when there are none."""
+        if not (rails.window or rails.whole):
+            return self._incremental_guard(rails.incremental, turn, release, block)
         settings = self.config.rails.output.streaming
         return WindowGuard(
             turn,
             release,
             block,
             windows=self._windows() if rails.window else None,
-            panel=replace(self._panel, judges=rails.window),
-            whole=replace(self._panel, judges=rails.whole),
+            panel=self.panel_of(rails.window),
+            whole=self.panel_of(rails.whole),
             pace=Pace(settings.stream_first and streaming, settings.max_concurrent_checks),
-            inner=lambda passed, stop: self._incremental_guard(incremental, turn, passed, stop),
+            inner=lambda passed, stop: self._incremental_guard(rails.incremental, turn, passed, stop),
         )
 
-    async def check_output(self, turn: Turn, text: str) -> tuple[str, Violation | None]:
-        """A complete text as the output rails leave it, and what stopped it."""
+    def panel_of(self, judges: Sequence[Judge]) -> Panel:
+        """These judging rails, as the config runs output rails."""
+        return replace(self._panel, judges=judges)
+
+    def _output_rails(self, turn: Turn) -> OutputRails:
+        keep = self._wanted(turn, "output")
+        return self._output if keep is None else self._output.only(keep)
+
+    async def check_output(
+        self, turn: Turn, text: str, rails: OutputRails | None = None
+    ) -> tuple[str, Violation | None]:
+        """A complete text as the output rails leave it, and what stopped it. ``rails``: only these."""
         released: list[str] = []
         stopped: list[Violation] = []
         at = 0
@@ -84,7 +101,7 @@ class RailsEngine:
             released.append(text[at : at + consumed] if replaced is None else replaced)
             at += consumed
 
-        guard = self.guard(turn, release, stopped.append, streaming=False)
+        guard = self.guard_of(rails or self._output_rails(turn), turn, release, stopped.append, streaming=False)
         if guard is None:
             return text, None
         try:

@@ -17,7 +17,6 @@ from railstream_worker.rails.verdict import Stage, Verdict, allow, block
 
 _MAX_TOKENS = 1024  # of a judge whose prompt sets none: NeMo's figure
 _EXTRA_ANSWERS = 2  # that a hallucination check compares the answer with
-_SHOWN = 80  # characters of a judge's answer in an error message
 _TOPIC_RESTRICTION = (
     'If any of the above conditions are violated, please respond with "off-topic". '
     'Otherwise, respond with "on-topic". You must respond with "on-topic" or "off-topic".'
@@ -63,7 +62,7 @@ class PromptJudge:
         answer = await turn.ask(self._model, messages, task=self._task, params=self._params())
         judgement = self._prompt.parser(answer)
         if not judgement.understood:
-            raise RailError(f"the model answered {answer[:_SHOWN]!r}, which is no verdict")
+            raise RailError(f"the model's answer of {len(answer)} characters is no verdict")
         return allow() if judgement.safe else block(", ".join(judgement.categories))
 
     def _params(self) -> dict[str, Any]:

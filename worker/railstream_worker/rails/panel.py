@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from railstream.errors import RailError, RailstreamError
+from railstream.errors import CALL_MESSAGES, CallError, RailError, RailstreamError
 
 from railstream_worker.rails.port import Turn, Violation
 from railstream_worker.rails.verdict import Stage, Verdict
@@ -114,7 +114,12 @@ class Panel:
 
 
 def cause_of(error: BaseException, flow: str) -> str:
-    """What a client may know of a failure: the words of our own errors; of any other its kind, and the log has more."""
+    """What a client may know of a failure: our own words; of any other error its kind, and the log has more.
+
+    A judge's call is about the text that it judges, and its provider may quote that.
+    """
+    if isinstance(error, CallError):
+        return CALL_MESSAGES[error.code]
     if isinstance(error, RailstreamError):
         return str(error)
     log.warning("rail %r raised %s", str(flow), type(error).__name__, exc_info=error)

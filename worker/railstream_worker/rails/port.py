@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from railstream.config.rails import Channel
+
 
 @dataclass(frozen=True, slots=True)
 class Violation:
@@ -59,6 +61,16 @@ class Turn:
         return ""
 
 
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the model wants to make. ``arguments``: the text as sent, or the JSON value where it came as one."""
+
+    name: str
+    arguments: Any
+    declared: bool = True
+    """Whether the request named this tool: then its name says nothing of the model's own."""
+
+
 Release = Callable[[int, str | None], None]
 """``(consumed, text)``: the next ``consumed`` code points of what was pushed are decided; they leave as they are
 when ``text`` is ``None``, else as ``text`` (masked, perhaps empty)."""
@@ -84,6 +96,27 @@ class OutputGuard(Protocol):
 
     async def aclose(self) -> None:
         """Drop what is under way. Idempotent; nothing is released after it."""
+
+
+class Guards(Protocol):
+    """The output rails of one generation, as its emission sees them."""
+
+    guarded: bool
+    """Whether any rail reads the output. Without one everything leaves as it came."""
+    passes_unread: bool
+    """Whether text of a channel that no rail reads leaves (``unread_channels: pass``)."""
+
+    def channel(self, name: Channel, release: Release) -> OutputGuard | None:
+        """A guard of one channel of one choice; ``None`` when no rail reads that channel."""
+
+    async def rule_call(self, call: ToolCall) -> ToolCall | None:
+        """A complete tool call as the rails leave it; ``None`` when one of them has blocked it."""
+
+    async def lets_pass(self, text: str) -> bool:
+        """Whether local rails have read this text, and none of them blocks or rewrites it."""
+
+    def alternatives(self, before: str, texts: Sequence[str]) -> list[bool]:
+        """Which of these tokens local rails let stand after ``before``, each by itself; none where judges read too."""
 
 
 Block = Callable[[Violation], None]

@@ -1,0 +1,109 @@
+"""The output rails of one generation: guards of its channels, and rulings on its tool calls and short values.
+
+Local rails (patterns, terms, detectors, masks) read everything. Judging rails read the channels that the config names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from railstream.config.rails import Channel
+
+from railstream_worker.rails.catalog import OutputRails
+from railstream_worker.rails.incremental import Chain
+from railstream_worker.rails.panel import cause_of
+from railstream_worker.rails.port import Block, OutputGuard, Release, ToolCall, Turn
+from railstream_worker.rails.tool_texts import Blocked, read_arguments, readable
+
+if TYPE_CHECKING:
+    from railstream_worker.rails.engine import RailsEngine
+
+SHOWN = 200
+"""Characters before an alternative token that local rails read with it."""
+
+
+class OutputGuards:
+    """See `railstream_worker.rails.port.Guards`."""
+
+    def __init__(self, engine: RailsEngine, turn: Turn, block: Block, rails: OutputRails, *, streaming: bool) -> None:
+        self._engine = engine
+        self._turn = turn
+        self._block = block
+        self._rails = rails
+        self._streaming = streaming
+        self._output = engine.config.rails.output
+        self._activated: list[dict[str, Any]] = []
+        """Entries for the log of rails, of the text that was read last."""
+        self.guarded = bool(rails)
+        self.passes_unread = self._output.unread_channels == "pass"
+
+    def channel(self, name: Channel, release: Release) -> OutputGuard | None:
+        rails = self._rails.reading(name, self._output.channels_of)
+        return self._engine.guard_of(rails, self._turn, release, self._block, streaming=self._streaming)
+
+    async def rule_call(self, call: ToolCall) -> ToolCall | None:
+        """Local rails read each text of the call; judging ones read ``name(arguments)`` in one text."""
+        try:
+            if not call.declared:
+                await self._read_name(call.name)
+            arguments = await read_arguments(call.arguments, self._read)
+        except Blocked:
+            return None
+        finally:
+            self._turn.activated.extend(self._activated)
+        rails = self._rails.reading("tools", self._output.channels_of)
+        text = f"{call.name}({readable(arguments)})"
+        for judges in (rails.window, rails.whole):
+            ruling = await self._engine.panel_of(judges).rule(text, self._turn)
+            if ruling.violation is not None:
+                self._block(ruling.violation)
+                return None
+            if ruling.text != text:
+                self._block(self._engine.panel_of(judges).failure(judges[-1].flow, "it rewrote a tool call"))
+                return None
+        return replace(call, arguments=arguments)
+
+    async def _read_name(self, name: str) -> None:
+        """A name cannot be masked in part: one that a rail would rewrite is blocked."""
+        if name and await self._read(name) != name:
+            self._block(self._engine.panel_of(()).violation(self._rails.incremental[0].flow))
+            raise Blocked
+
+    async def _read(self, text: str) -> str | None:
+        if not self._rails.incremental:
+            return text
+        turn = self._silent
+        checked, violation = await self._engine.check_output(turn, text, self._rails.local())
+        self._activated = turn.activated
+        if violation is not None:
+            self._block(violation)
+            return None
+        return checked
+
+    async def lets_pass(self, text: str) -> bool:
+        if not self._rails.incremental:
+            return False
+        checked, violation = await self._engine.check_output(self._silent, text, self._rails.local())
+        return violation is None and checked == text
+
+    def alternatives(self, before: str, texts: Sequence[str]) -> list[bool]:
+        judged = self._rails.reading("content", self._output.channels_of)
+        if self._output.alternatives == "drop" or judged.window or judged.whole:
+            return [False] * len(texts)
+        return [self._may_stand(before[-SHOWN:] + text) for text in texts]
+
+    def _may_stand(self, text: str) -> bool:
+        chain = Chain(self._rails.incremental)
+        try:
+            passed = "".join(piece.text for piece in chain.push(text, final=True))
+        except Exception as error:  # a search that ran out of time: what cannot be searched stays
+            cause_of(error, chain.running)
+            return False
+        return chain.blocked_by is None and passed == text
+
+    @property
+    def _silent(self) -> Turn:
+        """The turn with a log of its own: of all the texts of a call, the last one read stands in the log of rails."""
+        return replace(self._turn, activated=[])

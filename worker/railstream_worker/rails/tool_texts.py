@@ -1,0 +1,131 @@
+"""What a tool call says: every text that a client decodes from it, and the call rewritten where rails rewrite one.
+
+Arguments are JSON, often with escapes, sometimes with JSON in its strings. A rail that read them as they stand would
+miss what the tool is given, so each decoded string is read by itself, and all of them in one text without escapes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+DEPTH: Final = 3
+"""JSON inside the strings of JSON is decoded so many times."""
+NESTING: Final = 64
+"""Objects and lists inside each other; deeper ones are read as the text they are."""
+
+Read = Callable[[str], Awaitable[str | None]]
+"""A text as the rails leave it; ``None`` when one of them blocks it."""
+
+
+class Blocked(Exception):
+    """A rail has blocked one of the texts."""
+
+
+async def read_arguments(arguments: Any, read: Read) -> Any:
+    """The arguments as the rails leave them, in the form they came in. Raises ``Blocked``."""
+    value = _decoded(arguments) if isinstance(arguments, str) else arguments
+    if isinstance(arguments, str) and not isinstance(value, dict | list):
+        return await _read_text(arguments, read)
+    rewritten = await _read_value(value, read, DEPTH)
+    whole = compact(rewritten)
+    if (checked := await _read(whole, read)) != whole:
+        return checked
+    if rewritten != value:
+        return whole if isinstance(arguments, str) else rewritten
+    if isinstance(arguments, str) and arguments != whole and await _read(arguments, read) != arguments:
+        return whole
+    return arguments
+
+
+def compact(value: Any) -> str:
+    """JSON without white space and without escapes of letters."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def readable(arguments: Any) -> str:
+    """The arguments in one text as a person reads them: no escapes, and JSON in place of strings that hold some."""
+    if not isinstance(arguments, str):
+        return compact(_deeply_decoded(arguments, DEPTH))
+    value = _deeply_decoded(arguments, DEPTH + 1)
+    return _unescaped(value) if isinstance(value, str) else compact(value)
+
+
+def _deeply_decoded(value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        inner = _decoded(value) if depth else None
+        return _deeply_decoded(inner, depth - 1) if isinstance(inner, dict | list) else value
+    if isinstance(value, dict):
+        return {name: _deeply_decoded(item, depth) for name, item in value.items()}
+    return [_deeply_decoded(item, depth) for item in value] if isinstance(value, list) else value
+
+
+async def _read_text(text: str, read: Read) -> str:
+    """Text that is no JSON object: as it stands, and as it reads without escapes."""
+    checked = await _read(text, read)
+    if checked != text:
+        return checked
+    plain = _unescaped(text)
+    if plain == text:
+        return text
+    checked = await _read(plain, read)
+    return text if checked == plain else checked
+
+
+async def _read_value(value: Any, read: Read, depth: int) -> Any:
+    if isinstance(value, str):
+        inner = _decoded(value) if depth else None
+        if isinstance(inner, dict | list):
+            rewritten = await _read_value(inner, read, depth - 1)
+            return value if rewritten == inner else compact(rewritten)
+        return await _read_text(value, read)
+    if isinstance(value, dict):
+        return {await _read(name, read): await _read_value(item, read, depth) for name, item in value.items()}
+    if isinstance(value, list):
+        return [await _read_value(item, read, depth) for item in value]
+    return value
+
+
+async def _read(text: str, read: Read) -> str:
+    checked = await read(text) if text else text
+    if checked is None:
+        raise Blocked
+    return checked
+
+
+def _decoded(text: str) -> Any:
+    """The JSON value of a text; ``None`` where it is none, or nested too deeply to be read."""
+    try:
+        value = json.loads(text, object_pairs_hook=_every_member)
+    except (ValueError, RecursionError):
+        return None
+    return value if depth_of(value) <= NESTING else None
+
+
+def _every_member(members: list[tuple[str, Any]]) -> Any:
+    """An object; one that repeats a key is kept as a list of its members, so that none of them goes unread."""
+    found = dict(members)
+    return found if len(found) == len(members) else [{name: value} for name, value in members]
+
+
+def depth_of(value: Any) -> int:
+    """How many objects and lists stand inside each other, found without recursion."""
+    depth, level = 0, [value]
+    while level := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
+    return depth
+
+
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
+_LETTERS: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
+
+
+def _unescaped(text: str) -> str:
+    """A text with the escapes of JSON undone, where they stand in no whole JSON value."""
+    if "\\" not in text:
+        return text
+    plain = _ESCAPE.sub(lambda m: chr(int(m[1], 16)) if m[1] else _LETTERS.get(m[2], m[2]), text)
+    return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
