@@ -72,7 +72,18 @@ class Generation:
         self._choices = given if isinstance(given, int) and given > 0 else 1
         try:
             self._guards = self.rails.guards(self.turn, self._on_block, streaming=self.streaming)
-            self.caller.guarded = self._guards.guarded
+        except RailstreamError as error:
+            return self.failed(error)
+        self.caller.guarded = self._guards.guarded
+        try:
+            return await self._outcome()
+        except RailstreamError as error:
+            return self.failed(error)
+        finally:
+            self._guards.close()
+
+    async def _outcome(self) -> Outcome:
+        try:
             if self.source is not None:
                 await self._generate(self.turn.messages)
             elif self.config.rails.input.speculative_generation:
@@ -82,8 +93,6 @@ class Generation:
                 if violation is not None:
                     return self._block(violation)
                 await self._generate(messages)
-        except RailstreamError as error:
-            return self.failed(error)
         finally:
             for emission in self._emissions.values():
                 if self.violation is not None:

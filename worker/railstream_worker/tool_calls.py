@@ -109,10 +109,12 @@ class ToolCalls:
             await self._ruling
 
     async def aclose(self) -> None:
-        """Nothing is sent after it."""
-        if self._ruling is not None:
-            self._ruling.cancel()
-            await asyncio.gather(self._ruling, return_exceptions=True)
+        """Nothing is sent after it, and nothing leads back to the emission."""
+        ruling, self._ruling = self._ruling, None
+        if ruling is not None:
+            ruling.cancel()
+            await asyncio.gather(ruling, return_exceptions=True)
+        self._send = _nowhere
 
     def _add(self, fragment: Fragment) -> None:
         index = fragment.get("index")
@@ -166,6 +168,10 @@ class ToolCalls:
         if not form.fullmatch(value):
             return False
         return self._guards.passes_unread or await self._guards.lets_pass(value)
+
+
+def _nowhere(_: dict[str, Any]) -> None:
+    """Stands in the place of an emission that was closed."""
 
 
 def _begins_another(call: HeldCall, fragment: Fragment) -> bool:

@@ -141,12 +141,12 @@ class ChunkReader(EventLines):
 
 
 def finish_reason(raw: str) -> str:
-    """OpenAI's word for a provider's. Raises ``CallError`` where it means a failure."""
+    """OpenAI's word for a provider's, or the provider's own where there is none. Raises ``CallError`` for a failure."""
     word = raw.lower()
     if word in FAILURES:
         raise CallError(f"the provider ended the answer with {raw!r}", code=FAILURES[word], provider_code=raw)
     found = FINISH_REASONS.get(word)
-    return found or ("content_filter" if word.startswith("content_filter") else "stop")
+    return found or ("content_filter" if word.startswith("content_filter") else raw)
 
 
 def read_delta(choice: _Choice) -> Delta | None:

@@ -14,7 +14,7 @@ from railstream.config.rails import Channel
 from railstream_worker.rails.catalog import OutputRails
 from railstream_worker.rails.incremental import Chain
 from railstream_worker.rails.panel import cause_of
-from railstream_worker.rails.port import Block, OutputGuard, Release, ToolCall, Turn
+from railstream_worker.rails.port import Block, OutputGuard, Release, ToolCall, Turn, Violation
 from railstream_worker.rails.tool_texts import Blocked, read_arguments, readable
 
 if TYPE_CHECKING:
@@ -103,7 +103,14 @@ class OutputGuards:
             return False
         return chain.blocked_by is None and passed == text
 
+    def close(self) -> None:
+        self._block = _ignore
+
     @property
     def _silent(self) -> Turn:
         """The turn with a log of its own: of all the texts of a call, the last one read stands in the log of rails."""
         return replace(self._turn, activated=[])
+
+
+def _ignore(_: Violation) -> None:
+    """Stands in the place of a generation that is over."""

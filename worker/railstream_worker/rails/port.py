@@ -118,6 +118,9 @@ class Guards(Protocol):
     def alternatives(self, before: str, texts: Sequence[str]) -> list[bool]:
         """Which of these tokens local rails let stand after ``before``, each by itself; none where judges read too."""
 
+    def close(self) -> None:
+        """The generation is over: no more is blocked, and nothing leads back to it."""
+
 
 Block = Callable[[Violation], None]
 InputCheck = Awaitable[tuple[Sequence[Mapping[str, Any]], Violation | None]]
