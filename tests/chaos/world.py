@@ -13,7 +13,7 @@ from chaos.proxy import Proxy
 from harness.processes import Gateway, Process, UpstreamProcess, Worker
 from harness.redis_server import Fsync, RedisServer
 from harness.sse import fetch
-from harness.stack import write_configs
+from harness.stack import surviving, write_configs
 from harness.waiting import until
 
 LEASE = 1.5
@@ -163,12 +163,6 @@ class World:
         await asyncio.to_thread(self.upstream.stop)
 
 
-def _surviving(configs: Mapping[str, Any]) -> dict[str, Any]:
-    """The configs, each with a way to go on after a worker's death: by default the answer is generated again."""
-    default = {"on_worker_loss": "regenerate"}
-    return {id: {**config, "railstream": default | config.get("railstream", {})} for id, config in configs.items()}
-
-
 @asynccontextmanager
 async def running_world(
     directory: Path,
@@ -191,7 +185,7 @@ async def running_world(
         try:
             await upstream.ready()
             network = await world.open_network("upstream", upstream.port)
-            write_configs(world.config, f"http://127.0.0.1:{network.port}/v1", _surviving(configs or CONFIGS))
+            write_configs(world.config, f"http://127.0.0.1:{network.port}/v1", surviving(configs or CONFIGS))
             for _ in range(workers):
                 await world.add_worker()
             for _ in range(gateways):

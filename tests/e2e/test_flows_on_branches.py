@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from harness.sse import fetch, opened
-from harness.stack import MODEL, Stack
+from harness.stack import MODEL, Stack, surviving
 from harness.waiting import until
 from railstream import keys
 from railstream.testing import Script, directive
@@ -31,7 +31,7 @@ Said = list[tuple[str, str, str]]
 
 @pytest.fixture
 async def stack(start_stack: Any) -> Stack:
-    made: Stack = await start_stack(gateways=2, configs=CONFIGS, script=Script(words=3), environment=QUICK)
+    made: Stack = await start_stack(gateways=2, configs=surviving(CONFIGS), script=Script(words=3), environment=QUICK)
     return made
 
 

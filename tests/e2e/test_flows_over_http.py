@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from harness.sse import Frame, fetch, opened
-from harness.stack import MODEL, Stack, model
+from harness.stack import MODEL, Stack, model, surviving
 from harness.waiting import until
 from railstream.testing import Script, directive
 
@@ -29,7 +29,9 @@ CONFIGS: dict[str, Any] = {
 
 @pytest.fixture
 async def stack(start_stack: Any) -> Stack:
-    made: Stack = await start_stack(gateways=2, configs=CONFIGS, script=Script(words=6, rate=100), environment=QUICK)
+    made: Stack = await start_stack(
+        gateways=2, configs=surviving(CONFIGS), script=Script(words=6, rate=100), environment=QUICK
+    )
     return made
 
 

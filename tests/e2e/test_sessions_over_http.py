@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 from harness.sse import fetch
-from harness.stack import Stack
+from harness.stack import Stack, surviving
 from harness.waiting import until
 from railstream.testing import Script, directive
 
@@ -25,7 +25,7 @@ CONFIGS: dict[str, Any] = {
 
 @pytest.fixture
 async def stack(start_stack: Any) -> Stack:
-    made: Stack = await start_stack(gateways=2, configs=CONFIGS, script=Script(words=3), environment=QUICK)
+    made: Stack = await start_stack(gateways=2, configs=surviving(CONFIGS), script=Script(words=3), environment=QUICK)
     return made
 
 

@@ -47,6 +47,12 @@ def write_configs(directory: Path, upstream_url: str, configs: Mapping[str, Conf
     return directory
 
 
+def surviving(configs: Mapping[str, Config]) -> dict[str, Config]:
+    """The configs, each with answers that outlive their worker: they are generated again, and compared."""
+    default = {"on_worker_loss": "regenerate"}
+    return {id: {**config, "railstream": default | config.get("railstream", {})} for id, config in configs.items()}
+
+
 class Stack:
     """``redis_url`` is what the processes are given; a proxy may stand before the Redis that the test asks."""
 
