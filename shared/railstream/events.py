@@ -86,6 +86,9 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     cached_input_tokens: int = 0
     cache_write_input_tokens: int = 0
     reasoning_tokens: int = 0
+    estimated_input_tokens: int | None = None
+    estimated_output_tokens: int | None = None
+    """Our own estimates of a call that the provider has not counted; ``None`` where it has."""
     outcome: str = "finished"
     """``finished``, ``cancelled``, ``failed`` or ``lost`` (its worker died)."""
     complete: bool = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,19 +9,20 @@ from typing import Any
 import msgspec
 from railstream.config import RailsConfig
 from railstream.errors import WorkerLostError
-from railstream.events import Blocked, Finished
+from railstream.events import Blocked, Finished, Usage
 from railstream.job import Job
+from railstream.tokens import output_estimate
 
 from railstream_worker.calls import Caller
 from railstream_worker.checks import check, stages_of
 from railstream_worker.gate import Room
 from railstream_worker.generation import Generation, Outcome
-from railstream_worker.llm.limited import CHARACTERS_PER_TOKEN
 from railstream_worker.llm.port import ChatModel
 from railstream_worker.rails.engine import RailsEngine
 from railstream_worker.rails.port import Turn
 from railstream_worker.regeneration import RegeneratedSink
 from railstream_worker.released import Released
+from railstream_worker.takeover import over_attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,8 @@ class Answering:
     sink: Room
     released: Released
     history: list[dict[str, Any]]
+    earlier: Sequence[Usage]
+    """The answering calls of the attempts before."""
     record_rails: Callable[[Sequence[Mapping[str, Any]]], None]
     """Gets the entries of the rails that ran, once, however the job ends."""
 
@@ -49,7 +51,8 @@ class Answering:
         )
         try:
             outcome = await (self._check(turn) if self.job.kind == "checks" else self._generate(turn))
-            return self._with_log(outcome, turn)
+            usage = over_attempts(self.earlier, outcome.usage)
+            return self._with_log(msgspec.structs.replace(outcome, usage=usage), turn)
         finally:
             self.record_rails(turn.activated)
 
@@ -122,7 +125,7 @@ def remaining(params: Mapping[str, Any], released: Released) -> Mapping[str, Any
     A chunk may hold several tokens, so they are estimated by the text's length too, and the larger figure counts: the
     limit is never passed.
     """
-    generated = max(released.chunks, math.ceil(len(released.text) / CHARACTERS_PER_TOKEN))
+    generated = output_estimate(released.chunks, len(released.text))
     rest = dict(params)
     for limit in ("max_tokens", "max_completion_tokens"):
         if isinstance(rest.get(limit), int):

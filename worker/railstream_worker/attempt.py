@@ -153,21 +153,24 @@ class Attempt:
         return None
 
     async def _run_answer(self, reservation: Reservation) -> Outcome | Cancelled:
-        released = Released()
+        released, earlier = Released(), list[events.Usage]()
         if reservation.takeover:
             released = await read_released(self._tools.redis, self.job)
             log.info("request %s: taken over after %d chunks", self.job.id, released.chunks)
-            self._record_lost(released.lost)
+            earlier = self._record_lost(released.lost)
         stopped = await self._stopped(reservation)
         if stopped is not None:
             return stopped
-        return await self._answer(reservation, released)
+        return await self._answer(reservation, released, earlier)
 
-    def _record_lost(self, lost: LostCalls) -> None:
-        for usage in usages_of(lost, self.job, self._tools):
+    def _record_lost(self, lost: LostCalls) -> list[events.Usage]:
+        """Record the calls that died with their worker. Returns all answering calls of the attempts before."""
+        died = list(usages_of(lost, self.job, self._tools))
+        for usage in died:
             self._record(usage)
+        return [*lost.answers, *died]
 
-    async def _answer(self, reservation: Reservation, released: Released) -> Outcome:
+    async def _answer(self, reservation: Reservation, released: Released, earlier: list[events.Usage]) -> Outcome:
         assert self._stream is not None
         assert self._span is not None
         job, tools = self.job, self._tools
@@ -186,6 +189,7 @@ class Attempt:
             sink=self._turn.hear(_Room(self._stream, tools.publisher), released),
             released=released,
             history=await self._turn.history(),
+            earlier=earlier,
             record_rails=partial(tools.telemetry.rails.record, parent_context=self._span.context),
         )
         return await answering.run()
@@ -193,16 +197,18 @@ class Attempt:
     async def _run_operations(self, reservation: Reservation) -> Outcome | Cancelled:
         assert self._stream is not None
         assert self._span is not None
-        tools, past = self._tools, Past(self.job)
+        tools, past, earlier = self._tools, Past(self.job), list[events.Usage]()
         if reservation.takeover:
             await past.read(tools.redis, self.job.id)
-            self._record_lost(past.lost)
+            earlier = self._record_lost(past.lost)
         await self._flow_turns.resume(past.known, reservation.attempt, takeover=reservation.takeover)
         stopped = await self._stopped(reservation)
         if stopped is not None:
             return stopped
         room, context = _Room(self._stream, tools.publisher), self._span.context
-        run = OperationsRun(self.job, past.known, self._flow_turns, tools, self._stream, room, self._record, context)
+        run = OperationsRun(
+            self.job, past.known, self._flow_turns, tools, self._stream, room, self._record, context, earlier
+        )
         return await run.run()
 
     def _record(self, usage: events.Usage) -> None:

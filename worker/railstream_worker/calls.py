@@ -157,10 +157,11 @@ class Caller:
             self._record(usage)
 
     def _see(self, recorded: RecordedCall, task: str, reasons: dict[int, str], parts: Sequence[Part]) -> None:
-        chunks = 0
+        chunks = characters = 0
         for part in parts:
             if type(part) is Delta:
                 chunks += 1
+                characters += len(part.content) or len(part.reasoning) + len(part.refusal) + len(part.tools)
             elif isinstance(part, Finish):
                 reasons[part.index] = part.reason
             elif isinstance(part, TokenCount):
@@ -172,7 +173,7 @@ class Caller:
                 if task == "general":
                     self.response = part
         if chunks:
-            recorded.chunks(chunks)
+            recorded.chunks(chunks, characters)
         if recorded.captures_content:
             for part in parts:
                 if isinstance(part, Delta):

@@ -30,26 +30,32 @@ class LostCalls:
         self._recorded: set[str] = set()
         self._ended: set[str] = set()
         self._chunks: Counter[str] = Counter()
+        self._characters: Counter[str] = Counter()
+        self.answers: list[Usage] = []
+        """The usage of every answering call that has left one."""
 
-    def hear_chunk(self, maker: str) -> None:
+    def hear_chunk(self, maker: str, characters: int) -> None:
         self._chunks[maker] += 1
+        self._characters[maker] += characters
 
     def hear_usage(self, usage: Usage) -> None:
         self._recorded.add(usage.call)
         if usage.task != ANSWER:
             return
+        self.answers.append(usage)
         maker = usage.call.rpartition(".")[0]
         if usage.outcome == "finished":
             self._ended.add(maker)  # its rails may release more after it
         else:
             del self._chunks[maker]  # another call of the same attempt may follow
+            del self._characters[maker]
 
-    def __iter__(self) -> Iterator[tuple[str, int]]:
-        """Each with how many chunks of it were released."""
+    def __iter__(self) -> Iterator[tuple[str, int, int]]:
+        """Each with how many chunks and characters of it were released."""
         for maker, chunks in sorted(self._chunks.items()):
             if maker not in self._ended:
                 number = next(n for n in count(1) if f"{maker}.{n}" not in self._recorded)
-                yield f"{maker}.{number}", chunks
+                yield f"{maker}.{number}", chunks, self._characters[maker]
 
 
 @dataclass(slots=True)
@@ -81,12 +87,13 @@ async def read_released(redis: Redis, job: Job) -> Released:
             released.lost.hear_usage(events.decode_usage(fields[b"data"]))
         if name != events.CHUNK:
             continue
+        text = _decode_delta(fields[b"data"]).content or ""
         released.chunks += 1
-        released.lost.hear_chunk(str(parse_event_id(entry).attempt))
+        released.lost.hear_chunk(str(parse_event_id(entry).attempt), len(text))
         if b"choice" in fields and b'"index"' in fields[b"choice"]:
             released.only_text = False
         if set(_decode_fields(fields[b"data"])) - {"content", "role"}:
             released.only_text = False
-        parts.append(_decode_delta(fields[b"data"]).content or "")
+        parts.append(text)
     released.text = "".join(parts)
     return released

@@ -74,7 +74,8 @@ class CallRecorder:
             on_span[names.INPUT_MESSAGES] = content.input_messages(messages)
         span = self._tracer.start_span(f"chat {model}", parent_context, SpanKind.CLIENT, on_span)
         labels = {**shared, names.REQUEST_MODEL: self._model_label(model), names.TASK: self._task_label(task)}
-        recorded = RecordedCall(self, span, labels, Usage(call=call, task=task, model=model, provider=provider))
+        known = Usage(call=call, task=task, model=model, provider=provider)
+        recorded = RecordedCall(self, span, labels, known, messages)
         self._open.add(recorded)
         return recorded
 

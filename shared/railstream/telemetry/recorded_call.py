@@ -6,9 +6,9 @@ It ends exactly once, with its first `finish`, `fail` or `cancel`, and keeps wha
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, StatusCode, set_span_in_context
@@ -20,6 +20,7 @@ from railstream.telemetry import content, names
 from railstream.telemetry.call_metrics import CallMetrics
 from railstream.telemetry.chunk_times import Gaps
 from railstream.telemetry.spans import traceparent_of
+from railstream.tokens import input_estimate, output_estimate
 
 BUCKETS = len(names.SECONDS_BOUNDS) + 1
 
@@ -56,11 +57,19 @@ class RecordedCall:
     """
 
     __slots__ = (
-        "_clock", "_count", "_ended", "_first", "_gaps", "_known", "_labels", "_last", "_longest", "_recorder",
+        "_characters", "_clock", "_count", "_ended", "_first", "_gaps", "_known", "_labels", "_last", "_longest",
+        "_messages", "_recorder",
         "_response_id", "_response_model", "_shortest", "_span", "_started", "_text", "_tokens",
     )  # fmt: skip
 
-    def __init__(self, recorder: Recorder, span: Span, labels: dict[str, AttributeValue], known: Usage) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        span: Span,
+        labels: dict[str, AttributeValue],
+        known: Usage,
+        messages: Sequence[Mapping[str, Any]],
+    ) -> None:
         self._recorder = recorder
         self._span = span
         self._labels = labels
@@ -68,6 +77,8 @@ class RecordedCall:
         self._clock = recorder.clock
         self._started = self._first = self._last = recorder.clock()
         self._count = 0
+        self._characters = 0
+        self._messages = messages
         self._gaps = [0] * BUCKETS
         self._shortest = float("inf")
         self._longest = 0.0
@@ -96,8 +107,8 @@ class RecordedCall:
         """A chunk has arrived."""
         self.chunks(1)
 
-    def chunks(self, count: int) -> None:
-        """``count`` chunks, at least one, have arrived together."""
+    def chunks(self, count: int, characters: int = 0) -> None:
+        """``count`` chunks, at least one, have arrived together, with so many characters of text in all."""
         now = self._clock()
         if self._count:
             gap = now - self._last
@@ -112,6 +123,7 @@ class RecordedCall:
             self._gaps[0] += count - 1
             self._shortest = 0.0
         self._count += count
+        self._characters += characters
         self._last = now
 
     def text(self, text: str) -> None:
@@ -157,6 +169,8 @@ class RecordedCall:
 
     def _usage(self, outcome: str, now: float) -> Usage:
         known, tokens = self._known, self._tokens
+        # A call that failed before its first chunk is not billed; one that was cut there may be, for its prompt.
+        uncounted = tokens is None and (self._count > 0 or outcome == "cancelled")
         return Usage(
             call=known.call,
             task=known.task,
@@ -167,6 +181,8 @@ class RecordedCall:
             cached_input_tokens=tokens.cached_input_tokens if tokens else 0,
             cache_write_input_tokens=tokens.cache_write_input_tokens if tokens else 0,
             reasoning_tokens=tokens.reasoning_tokens if tokens else 0,
+            estimated_input_tokens=input_estimate(self._messages) if uncounted else None,
+            estimated_output_tokens=output_estimate(self._count, self._characters) if uncounted else None,
             outcome=outcome,
             complete=outcome == "finished" and tokens is not None,
             seconds=round(now - self._started, 6),

@@ -98,7 +98,7 @@ class Past:
         if event.name == events.CHUNK:
             index = _choice(choice or b"{}").index
             self._by_index[index].hear(event.data)
-            self.lost.hear_chunk(f"{event.id.attempt}.{index}")
+            self.lost.hear_chunk(f"{event.id.attempt}.{index}", len(_delta(event.data).content or ""))
         elif event.name == events.USAGE:
             self.lost.hear_usage(events.decode_usage(event.data))
         elif event.name in events.OPERATIONS:

@@ -6,7 +6,7 @@ What the stream says is finished stays finished: after a takeover the rest goes 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from graphlib import TopologicalSorter
 from typing import Any
@@ -54,8 +54,9 @@ class OperationsRun:
         room: Room,
         record: Callable[[Usage], None],
         context: Context,
+        earlier: Sequence[Usage],
     ) -> None:
-        """``known``: what earlier attempts have done; nothing, in the first one."""
+        """``known``: what earlier attempts have done; nothing, in the first one. ``earlier``: their answering calls."""
         self._job = job
         self._known = known
         self._turns = turns
@@ -65,6 +66,7 @@ class OperationsRun:
         self._room = room
         self._record = record
         self._context = context
+        self._earlier = earlier
         self._index = {operation.id: index for index, operation in enumerate(job.operations)}
         self._edges = {operation.id: operation.needs for operation in job.operations}
         self._order = in_turn(self._edges, {operation.id: operation.branch for operation in job.operations})
@@ -129,6 +131,7 @@ class OperationsRun:
             sink=lane,
             released=Released(known.text, known.chunks, known.only_text),
             history=await self._history(operation),
+            earlier=[usage for usage in self._earlier if usage.call.split(".")[1] == str(lane.index)],
             record_rails=partial(tools.telemetry.rails.record, parent_context=self._context),
         )
         return await answering.run()

@@ -10,17 +10,17 @@ import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 from railstream.errors import CallError
+from railstream.tokens import input_estimate
 
 from railstream_worker.llm.port import Call, ChatModel, Part, Taker, TokenCount
 from railstream_worker.llm.quota import Booking, Limit, Quota, QuotaUnavailable
 
 log = logging.getLogger(__name__)
 
-CHARACTERS_PER_TOKEN: Final = 4
 ANSWER: Final = 256
 """Tokens booked for an answer whose length the request does not bound."""
 
@@ -186,12 +186,5 @@ class Refusing:
 
 def estimate(call: Call) -> int:
     """Tokens of a call before it is made."""
-    asked = sum(len(_text(message.get("content"))) for message in call.messages) // CHARACTERS_PER_TOKEN + 1
     limit = call.params.get("max_completion_tokens") or call.params.get("max_tokens")
-    return asked + (limit if isinstance(limit, int) else ANSWER)
-
-
-def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    return "".join(str(part.get("text") or "") for part in content or () if isinstance(part, dict))
+    return input_estimate(call.messages) + (limit if isinstance(limit, int) else ANSWER)
