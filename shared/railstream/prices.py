@@ -30,6 +30,19 @@ def cost(totals: Totals, price: Price) -> float:
     return (fresh * price.input + totals.cached * cached + totals.output * price.output) / PER
 
 
+def estimated_cost(totals: Totals, price: Price) -> float:
+    """US dollars of the calls that no provider has counted, by our estimate of their tokens."""
+    return (totals.estimated_input * price.input + totals.estimated_output * price.output) / PER
+
+
+def estimated_cost_of(ledger: Mapping[Account, Totals], prices: Mapping[str, Price]) -> float | None:
+    """Of all accounts together; ``None`` when one of them that has such calls has no price."""
+    uncounted = {account: totals for account, totals in ledger.items() if totals.uncounted}
+    if any(account.model not in prices for account in uncounted):
+        return None
+    return sum(estimated_cost(totals, prices[account.model]) for account, totals in uncounted.items())
+
+
 def cost_of(ledger: Mapping[Account, Totals], prices: Mapping[str, Price]) -> float | None:
     """Of all accounts together; ``None`` when one of them that used tokens has no price."""
     total = 0.0

@@ -68,6 +68,11 @@ class Totals:
     calls: int = 0
     incomplete: int = 0
     """Calls that were cut before the provider's final figure."""
+    uncounted: int = 0
+    """Calls that the provider has not counted at all: `input` and `output` hold nothing of them."""
+    estimated_input: int = 0
+    estimated_output: int = 0
+    """Our estimate of the uncounted calls."""
 
     def add(self, other: Totals) -> None:
         for bucket in BUCKETS:
@@ -129,6 +134,9 @@ def _counts(usage: Usage) -> Totals:
         reasoning=usage.reasoning_tokens,
         calls=1,
         incomplete=0 if usage.complete else 1,
+        uncounted=1 if usage.estimated_input_tokens is not None else 0,
+        estimated_input=usage.estimated_input_tokens or 0,
+        estimated_output=usage.estimated_output_tokens or 0,
     )
 
 

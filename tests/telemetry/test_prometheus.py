@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from harness.prometheus import FILES, PROMETHEUS, PROMTOOL, Prometheus, written
-from harness.stack import Stack
+from harness.stack import Stack, surviving
 from harness.waiting import until
 from railstream.testing import directive
 
@@ -99,7 +99,7 @@ async def ordinary_traffic(stack: Stack) -> None:
 @needs_promtool
 async def test_the_dashboard_shows_a_running_deployment(start_stack: StartStack, tmp_path: Path) -> None:
     config = GUARDED | {"models": [{"type": "main", "engine": "openai", "model": MODEL}]}
-    stack = await start_stack(configs={"main": config}, worker_options=WORKER_OPTIONS)
+    stack = await start_stack(configs=surviving({"main": config}), worker_options=WORKER_OPTIONS)
     await ordinary_traffic(stack)
     pages = {"railstream-gateway": stack.gateways[0].url, "railstream-worker": stack.workers[1].url}
     for url in pages.values():

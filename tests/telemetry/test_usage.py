@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 import typer
+import yaml
 from railstream import keys, usage
 from railstream.cli.usage import usage as show
 from railstream.errors import ConfigurationError
@@ -154,6 +156,41 @@ async def test_the_command_shows_who_used_what(redis: Redis, redis_url: str) -> 
     table = await command(redis_url, "--since", "2w")
     assert "gpt-test" in table
     assert "200" in table, "the foot has the sum of both"
+
+
+async def test_a_call_that_nobody_counted_is_unknown_and_estimated_and_never_nothing(
+    redis: Redis, redis_url: str, tmp_path: Path
+) -> None:
+    cut = msgspec.structs.replace(
+        CALL,
+        input_tokens=None,
+        output_tokens=None,
+        cached_input_tokens=0,
+        reasoning_tokens=0,
+        outcome="cancelled",
+        complete=False,
+        estimated_input_tokens=1_000,
+        estimated_output_tokens=500,
+    )
+    await record(redis, await begin(redis), "1-1", cut, day=usage.today())
+    model = {"type": "main", "engine": "scripted", "model": "gpt-test"}
+    prices = {"gpt-test": {"input": 1, "output": 2}}
+    (tmp_path / "config.yml").write_text(
+        yaml.safe_dump({"models": [model], "railstream": {"prices": prices}}), encoding="utf-8"
+    )
+    config = ("--config", str(tmp_path))
+    (row,) = json.loads(await command(redis_url, "--json", *config))["rows"]
+    assert (row["input"], row["output"], row["dollars"]) == (None, None, None)
+    assert (row["estimated_input"], row["estimated_output"]) == (1_000, 500)
+    assert row["estimated_dollars"] == pytest.approx(0.002)
+    table = await command(redis_url, *config)
+    assert "unknown" in table
+    assert "0.0000" not in table
+
+    await record(redis, await begin(redis), "1-1", day=usage.today())
+    (row,) = json.loads(await command(redis_url, "--json", *config))["rows"]
+    assert (row["input"], row["estimated_input"], row["uncounted"], row["calls"]) == (100, 1_000, 1, 2)
+    assert row["dollars"] == pytest.approx(0.00014)
 
 
 @pytest.mark.parametrize(
