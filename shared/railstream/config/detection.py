@@ -21,6 +21,8 @@ class RegexOptions(Section):
 
     patterns: tuple[str, ...] = ()
     case_insensitive: bool = False
+    fold: bool = False
+    """Look in the folded text (see ``TermsOptions``). A pattern means what it says, so this is off by default."""
 
     @model_validator(mode="after")
     def _compiles(self) -> RegexOptions:
@@ -58,6 +60,9 @@ class TermsOptions(Section):
     case_insensitive: bool = True
     whole_words: bool = True
     mask_token: str = "***"
+    fold: bool = True
+    """Look in the text as a person reads it: without invisible characters and marks of markdown, in compatibility form
+    (NFKC), with look-alike letters, dashes and quotes made plain and each run of white space as one space."""
 
 
 class Terms(Section):
@@ -74,6 +79,8 @@ class PiiOptions(Section):
     entities: tuple[Entity, ...] = ("email", "phone", "card", "iban", "ssn", "ip")
     mask_token: str = "[{entity}]"
     """``{entity}`` stands for the entity's name."""
+    fold: bool = True
+    """As in ``TermsOptions``."""
 
 
 class PiiPatterns(Section):
@@ -89,6 +96,8 @@ class SecretOptions(Section):
 
     entities: tuple[Entity, ...] = ("api_key",)
     mask_token: str = "[{entity}]"
+    fold: bool = True
+    """As in ``TermsOptions``."""
 
 
 class Secrets(Section):

@@ -160,11 +160,12 @@ class PatternRecipe:
     sources: list[str]
     bound: int
     masks: bool
+    fold: bool = False
 
     def make(self, flow: str) -> IncrementalRail | None:
         specs = [PatternSpec(source, mask=f"<{number}>") for number, source in enumerate(self.sources)]
         try:
-            matcher = PatternSet(specs, extent_matters=self.masks, bound=self.bound)
+            matcher = PatternSet(specs, extent_matters=self.masks, bound=self.bound, fold=self.fold)
         except ConfigurationError:  # matches the empty text, above all
             return None
         return IncrementalRail(flow, matcher, self.masks)
@@ -176,15 +177,40 @@ class TermRecipe:
     ignore_case: bool
     whole_words: bool
     masks: bool
+    fold: bool = False
 
     def make(self, flow: str) -> IncrementalRail | None:
-        matcher = TermSet(
-            self.terms, ignore_case=self.ignore_case, whole_words=self.whole_words, extent_matters=self.masks
-        )
+        try:
+            matcher = TermSet(
+                self.terms,
+                ignore_case=self.ignore_case,
+                whole_words=self.whole_words,
+                extent_matters=self.masks,
+                fold=self.fold,
+            )
+        except ConfigurationError:  # nothing but characters that folding skips
+            return None
         return IncrementalRail(flow, matcher, self.masks)
 
 
 Recipe = PatternRecipe | TermRecipe
+FOLDED_ALPHABET = "abcAB é_\u00a0\n*~\u200b\u200b\u00ad\u0301\u0336\u0430\uff41ﬁ①ß"
+folded_texts = st.lists(
+    st.text(FOLDED_ALPHABET, max_size=12) | st.integers(250, 600).map("\u200b".__mul__) | st.just("*_" * 300),
+    max_size=6,
+).map("".join)
+folding_pattern_rails = st.builds(
+    PatternRecipe, st.lists(sources, min_size=1, max_size=2), st.integers(3, 12), st.booleans(), st.just(True)
+)
+folding_term_rails = st.builds(
+    TermRecipe,
+    st.lists(st.text("abcAB éfi_1 ß\u0301", min_size=1, max_size=6), min_size=1, max_size=4),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.just(True),
+)
+folding_rails = folding_pattern_rails | folding_term_rails
 pattern_rails = st.builds(PatternRecipe, st.lists(sources, min_size=1, max_size=3), st.integers(3, 12), st.booleans())
 term_rails = st.builds(
     TermRecipe,

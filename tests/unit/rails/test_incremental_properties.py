@@ -8,11 +8,26 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from railstream_worker.rails.entities import ENTITIES, entity_patterns
+from railstream_worker.rails.folding import SKIPPED_AT_ONCE
 from railstream_worker.rails.guard import IncrementalGuard
-from railstream_worker.rails.incremental import Chain, IncrementalRail, guard_whole
+from railstream_worker.rails.incremental import SLICE, Chain, IncrementalRail, guard_whole
 from railstream_worker.rails.panel import Panel
 from railstream_worker.rails.patterns import PatternSet, PatternSpec
-from unit.rails.guarding import Reader, Recipe, chunkings, cut, made, pattern_rails, run, term_rails, texts, turn
+from unit.rails.guarding import (
+    Reader,
+    Recipe,
+    chunkings,
+    cut,
+    folded_texts,
+    folding_rails,
+    made,
+    pattern_rails,
+    run,
+    settle,
+    term_rails,
+    texts,
+    turn,
+)
 
 MANY = settings(max_examples=1500)
 
@@ -25,7 +40,8 @@ def guard_of(rails: list[IncrementalRail], reader: Reader) -> IncrementalGuard:
 async def held_to_the_oracle(rails: list[IncrementalRail], text: str, sizes: list[int]) -> None:
     assume(rails)
     wanted, stopped_by = guard_whole(rails, text)
-    reach = sum(rail.matcher.reach for rail in rails)
+    skipped = SKIPPED_AT_ONCE if any(rail.matcher.folding for rail in rails) else 0
+    reach = sum(rail.matcher.reach * (1 + bool(rail.matcher.folding)) + skipped for rail in rails)
     reader = Reader()
     guard = guard_of(rails, reader)
     for delta in cut(text, sizes):
@@ -33,7 +49,9 @@ async def held_to_the_oracle(rails: list[IncrementalRail], text: str, sizes: lis
         assert wanted.startswith(reader.text)
         if reader.violation is not None:
             break
-        if not any(rail.masks for rail in rails):
+        if len(delta) > SLICE:
+            await settle()
+        elif not any(rail.masks for rail in rails):
             assert len(reader.pushed) - reader.consumed <= reach
     await guard.finish()
     if stopped_by is not None and any(rail.masks for rail in rails):
@@ -64,6 +82,22 @@ async def test_one_term_rail_releases_what_it_would_of_the_whole_text(
 @MANY
 @given(st.lists(pattern_rails | term_rails, min_size=2, max_size=4), texts, chunkings)
 async def test_rails_in_a_row_release_and_stop_as_if_the_whole_text_went_through_one_after_the_other(
+    recipes: list[Recipe], text: str, sizes: list[int]
+) -> None:
+    await held_to_the_oracle(made(recipes), text, sizes)
+
+
+@MANY
+@given(st.lists(folding_rails, min_size=1, max_size=2), folded_texts, chunkings | st.just([1] * 2000))
+async def test_rails_that_fold_release_what_they_would_of_the_whole_text(
+    recipes: list[Recipe], text: str, sizes: list[int]
+) -> None:
+    await held_to_the_oracle(made(recipes), text, sizes)
+
+
+@MANY
+@given(st.lists(folding_rails | term_rails, min_size=2, max_size=3), folded_texts, chunkings)
+async def test_rails_that_fold_and_rails_that_do_not_follow_each_other(
     recipes: list[Recipe], text: str, sizes: list[int]
 ) -> None:
     await held_to_the_oracle(made(recipes), text, sizes)
@@ -154,7 +188,7 @@ async def test_a_lookbehind_behind_a_lazy_quantifier_is_waited_for(pattern: str,
 async def test_a_pattern_that_backtracks_without_end_blocks_the_text_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("railstream_worker.rails.patterns.TIMEOUT", 0.02)
+    monkeypatch.setattr("railstream_worker.rails.search_time.OFF_LOOP_SECONDS", 0.02)
     rail = IncrementalRail("slow", PatternSet([PatternSpec("(a|aa)+$")], extent_matters=False), False)
     reader = Reader()
     await run(guard_of([rail], reader), reader, ["a" * 200 + "b"])

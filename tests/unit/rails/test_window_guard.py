@@ -111,14 +111,65 @@ async def test_a_block_keeps_its_window_back_and_cancels_the_later_checks() -> N
 async def test_with_stream_first_text_leaves_at_once_and_a_block_cuts_what_follows() -> None:
     asked = Asked()
     guard, reader = open_guard(judged(stream_first=True), asked)
-    for word in words(1, 6):
+    for word in words(1, 3):
         reader.push(guard, word)
-    assert reader.text == reader.pushed
+        assert reader.text == reader.pushed
+    reader.push(guard, "t4 ")
     await asked.came(1)
     await asked.say(0, "yes")
     assert reader.violation is not None
     guard.push("more")
+    assert reader.text == "".join(words(1, 4))
+
+
+async def test_with_stream_first_no_more_than_chunk_size_deltas_are_ahead_of_their_verdict() -> None:
+    asked = Asked()
+    guard, reader = open_guard(judged(stream_first=True), asked)
+    for word in words(1, 11):
+        reader.push(guard, word)
+    assert reader.text == "".join(words(1, 4))
+    await asked.came(2)
+    await asked.say(1, "no")
+    assert reader.text == "".join(words(1, 4))  # the first window has no verdict yet
+    await asked.say(0, "no")
+    assert reader.text == reader.pushed
+    finished = asyncio.create_task(guard.finish())
+    await asked.came(3)
+    await asked.say(2, "no")
+    await finished
+    assert (reader.text, reader.violation) == (reader.pushed, None)
+
+
+async def test_with_stream_first_rolling_windows_leave_whole_and_each_behind_the_verdict_of_the_one_before() -> None:
+    asked = Asked()
+    guard, reader = open_guard(judged(stream_first=True, strategy="rolling"), asked)
+    shown = []
+    for word in words(1, 9):
+        reader.push(guard, word)
+        shown.append(len(reader.pieces))
+    assert shown == [0, 0, 0, 4, 4, 4, 4, 4, 4]
+    await asked.came(3)
+    await asked.say(0, "no")
     assert reader.text == "".join(words(1, 6))
+    await asked.say(1, "yes")
+    assert reader.violation is not None
+    assert reader.text == "".join(words(1, 6))
+    await guard.aclose()
+
+
+async def test_with_stream_first_a_rail_of_the_whole_text_lets_chunk_size_deltas_ahead_and_no_more() -> None:
+    asked = Asked()
+    rails = judged(flows=("self check facts",), stream_first=True)
+    guard, reader = open_guard(rails, asked, context={"relevant_chunks": "facts"})
+    for word in words(1, 9):
+        reader.push(guard, word)
+    assert reader.text == "".join(words(1, 4))
+    finished = asyncio.create_task(guard.finish())
+    await asked.came(1)
+    assert reader.text == "".join(words(1, 4))
+    await asked.say(0, "yes")
+    await finished
+    assert (reader.text, reader.violation) == (reader.pushed, None)
 
 
 async def test_a_request_that_does_not_stream_is_judged_in_the_same_windows_and_nothing_leaves_first() -> None:

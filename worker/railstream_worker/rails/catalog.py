@@ -102,7 +102,7 @@ def _matcher(config: RailsConfig, section: str, stage: Stage, masks: bool) -> Ma
     if section == "regex_detection":
         regexes = getattr(detection.regex_detection, stage)
         specs = [PatternSpec(pattern, ignore_case=regexes.case_insensitive) for pattern in regexes.patterns]
-        return PatternSet(specs, extent_matters=masks)
+        return PatternSet(specs, extent_matters=masks, fold=regexes.fold)
     if section == "terms":
         terms = getattr(detection.terms, stage)
         return TermSet(
@@ -111,9 +111,10 @@ def _matcher(config: RailsConfig, section: str, stage: Stage, masks: bool) -> Ma
             whole_words=terms.whole_words,
             mask=terms.mask_token,
             extent_matters=masks,
+            fold=terms.fold,
         )
     options = getattr(getattr(detection, section), stage)
-    return PatternSet(entity_patterns(options.entities, options.mask_token), extent_matters=masks)
+    return PatternSet(entity_patterns(options.entities, options.mask_token), extent_matters=masks, fold=options.fold)
 
 
 def _kind(flow: Flow) -> str:

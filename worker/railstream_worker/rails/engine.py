@@ -76,7 +76,12 @@ class RailsEngine:
             windows=self._windows() if rails.window else None,
             panel=self.panel_of(rails.window),
             whole=self.panel_of(rails.whole),
-            pace=Pace(settings.stream_first and streaming, settings.max_concurrent_checks),
+            pace=Pace(
+                settings.stream_first and streaming,
+                settings.max_concurrent_checks,
+                ahead=settings.chunk_size,
+                by_window=settings.strategy == "rolling",
+            ),
             inner=lambda passed, stop: self._incremental_guard(rails.incremental, turn, passed, stop),
         )
 

@@ -74,8 +74,16 @@ def ipv6(matched: str) -> int:
 
 
 def international_phone(matched: str) -> int:
-    """The whole match when it has 8 to 15 digits (E.164)."""
-    return len(matched) if 8 <= sum(character.isdecimal() for character in matched) <= 15 else 0
+    """As many of its groups as have 8 to 15 digits together (E.164): another number may follow behind a space."""
+    digits = best = 0
+    for at, character in enumerate(matched):
+        digits += character.isdecimal()
+        if digits > 15:
+            break
+        ends = at + 1 == len(matched) or not (character.isdecimal() and matched[at + 1].isdecimal())
+        if ends and digits >= 8 and character.isdecimal():
+            best = at + 1
+    return best
 
 
 _KEYS: Final = (
@@ -139,5 +147,7 @@ ENTITIES: Final = frozenset(_FORMS)
 def entity_patterns(entities: Iterable[str], mask_token: str) -> tuple[PatternSpec, ...]:
     """The forms of these entities, in their order; ``{entity}`` in the mask stands for the entity's name."""
     return tuple(
-        replace(form, mask=mask_token.replace("{entity}", entity)) for entity in entities for form in _FORMS[entity]
+        replace(form, mask=mask_token.replace("{entity}", entity), vetted=True)
+        for entity in entities
+        for form in _FORMS[entity]
     )

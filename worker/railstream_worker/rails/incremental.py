@@ -10,10 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from railstream_worker.rails.first_characters import any_of
-from railstream_worker.rails.matching import UNDECIDED, Matcher
-from railstream_worker.rails.pieces import Ledger, Piece
+from railstream_worker.rails.folding import Folded
+from railstream_worker.rails.matching import Match, Matcher, find_before_break
+from railstream_worker.rails.pieces import Piece
+from railstream_worker.rails.search_time import ON_LOOP, Allowance, OffLoop
+from railstream_worker.rails.stages import TRIM, stage_of
 
-_TRIM = 128  # characters that are settled before their buffer is cut, or before the stages are shown them
+SLICE = 1024
+"""Characters that are searched at once: a few milliseconds at most, for rails that mask too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +30,21 @@ class IncrementalRail:
 
 
 class Chain:
-    """The incremental rails of one text."""
+    """The incremental rails of one text.
+
+    Raises `OffLoop` where a search needs more time than the event loop has: `resume` in a thread, before anything else.
+    """
 
     def __init__(self, rails: Sequence[IncrementalRail]) -> None:
-        self._stages = tuple(_Stage(rail) for rail in rails)
+        self._stages = tuple(stage_of(rail.flow, rail.matcher, rail.masks) for rail in rails)
         self.flows = tuple(rail.flow for rail in rails)
         self.rewrites = any(rail.masks for rail in rails)
         self._first = any_of(tuple(rail.matcher.first for rail in rails))
         self._holds = False
         self._unshown = ""
         """What passed without a search: the stages need it as context for the next one."""
+        self._rest = (0, False)
+        """The stage that ran out of time, and whether its text ends there."""
         self.blocked_by: str | None = None
         self.running = ""
         """The flow at work, for the message when it fails."""
@@ -47,41 +56,80 @@ class Chain:
 
     def push(self, text: str, final: bool = False) -> Sequence[Piece]:
         """What may leave now. The last call is ``final``, or one after which ``blocked_by`` is set."""
+        self._show()
+        return self._pass(0, text, final, ON_LOOP)
+
+    def resume(self, within: Allowance) -> Sequence[Piece]:
+        """Go on where `OffLoop` was raised."""
+        stage, final = self._rest
+        return self._pass(stage, "", final, within)
+
+    def _pass(self, first: int, text: str, final: bool, within: Allowance) -> Sequence[Piece]:
         if self.rewrites:
-            return self._push_pieces([Piece(text, len(text), True)] if text else [], final)
-        passed = self.pass_text(text, final)
+            return self._pass_pieces(first, [Piece(text, len(text), True)] if text else [], final, within)
+        passed = self._pass_text(first, text, final, within)
         return (Piece(passed, len(passed), True),) if passed else ()
 
     def pass_text(self, text: str, final: bool) -> str:
         """As `push`, where no rail rewrites: what may leave is the text's own."""
         self._show()
-        for stage in self._stages:
-            self.running = stage.rail.flow
-            text = stage.pass_text(text, final)
+        return self._pass_text(0, text, final, ON_LOOP)
+
+    def _pass_text(self, first: int, text: str, final: bool, within: Allowance) -> str:
+        for index in range(first, len(self._stages)):
+            stage = self._stages[index]
+            self.running = stage.flow
+            try:
+                text = stage.pass_text(text, final, within)
+            except OffLoop:
+                self._rest = (index, final)
+                raise
             if stage.blocked:
-                self.blocked_by = stage.rail.flow
+                self.blocked_by = stage.flow
                 final = True  # for the stages behind, the text ends here
             elif not text and not final:
                 break
         self._holds = any(stage.holds for stage in self._stages)
         return text
 
+    def _pass_pieces(self, first: int, pieces: list[Piece], final: bool, within: Allowance) -> list[Piece]:
+        for index in range(first, len(self._stages)):
+            stage = self._stages[index]
+            self.running = stage.flow
+            try:
+                pieces = stage.pass_pieces(pieces, final, within)
+            except OffLoop:
+                self._rest = (index, final)
+                raise
+            if stage.blocked:
+                self.blocked_by = stage.flow
+                final = True
+        self._holds = any(stage.holds for stage in self._stages)
+        return pieces
+
     def passes(self, text: str) -> bool:
         """Take a delta that may leave as it is, at once. False when it may not, or when text is held: `push` it."""
         if self._holds:
             return False
         if self._first is not None and self._first.isdisjoint(text):
-            self._unshown += text
-            if len(self._unshown) > _TRIM:
+            unshown = self._unshown + text
+            if len(unshown) > TRIM:
+                if len(text) > SLICE:
+                    return False
+                self._unshown = unshown
                 self._show()
+            else:
+                self._unshown = unshown
             return True
+        if len(text) > SLICE:
+            return False
         self._show()
         for stage in self._stages:
-            self.running = stage.rail.flow
+            self.running = stage.flow
             if not stage.clears(text):
                 return False
         for stage in self._stages:
-            stage.pass_by(text)
+            stage.pass_cleared()
         return True
 
     def _show(self) -> None:
@@ -89,91 +137,6 @@ class Chain:
             for stage in self._stages:
                 stage.pass_by(self._unshown)
             self._unshown = ""
-
-    def _push_pieces(self, pieces: list[Piece], final: bool) -> list[Piece]:
-        self._show()
-        for stage in self._stages:
-            self.running = stage.rail.flow
-            pieces = stage.pass_pieces(pieces, final)
-            if stage.blocked:
-                self.blocked_by = stage.rail.flow
-                final = True
-        self._holds = any(stage.holds for stage in self._stages)
-        return pieces
-
-
-class _Stage:
-    """One rail's view of the text: left context, then what is not settled yet."""
-
-    __slots__ = ("_find", "_ledger", "_start", "_text", "_trim", "blocked", "rail")
-
-    def __init__(self, rail: IncrementalRail) -> None:
-        self.rail = rail
-        self.blocked = False
-        self._find = rail.matcher.find
-        self._trim = rail.matcher.context + _TRIM
-        self._text = ""
-        self._start = 0
-        self._ledger = Ledger()
-
-    def prime(self, text: str) -> None:
-        # One more than the context: a text that does not start here must not look as if it did.
-        self._text = text[-self.rail.matcher.context - 1 :]
-        self._start = len(self._text)
-
-    @property
-    def holds(self) -> bool:
-        return self._start < len(self._text)
-
-    def clears(self, more: str) -> bool:
-        """Whether nothing would be held back or stopped with this, where nothing is now."""
-        text = self._text + more
-        found = self._find(text, self._start, False)
-        return found.start == len(text) and found.end == UNDECIDED
-
-    def pass_by(self, more: str) -> None:
-        """Text that leaves as it is, where nothing is held: context for what follows."""
-        self._text += more
-        self._start = len(self._text)
-        if self._start > self._trim:
-            self._cut_context()
-
-    def pass_text(self, more: str, final: bool) -> str:
-        text = self._text = self._text + more
-        start = self._start
-        found = self._find(text, start, final)
-        self._start = found.start
-        if found.end != UNDECIDED:
-            self.blocked = True
-        elif found.start > self._trim:
-            self._cut_context()
-        return text[start : found.start]
-
-    def pass_pieces(self, pieces: list[Piece], final: bool) -> list[Piece]:
-        self._ledger.add(pieces)
-        self._text += "".join(piece.text for piece in pieces)
-        passed: list[Piece] = []
-        while True:
-            found = self._find(self._text, self._start, final)
-            passed += self._ledger.take(found.start - self._start)
-            self._start = found.start
-            if found.end == UNDECIDED:
-                break
-            if not self.rail.masks:
-                self.blocked = True
-                break
-            masked = self._ledger.take(found.end - found.start)
-            replacement = self.rail.matcher.replacement(found, self._text[found.start : found.end])
-            passed.append(Piece(replacement, sum(piece.source for piece in masked), False))
-            self._start = found.end
-        if self._start > self._trim:
-            self._cut_context()
-        return passed
-
-    def _cut_context(self) -> None:
-        kept = self._start - self.rail.matcher.context - 1
-        self._text = self._text[kept:]
-        self._start -= kept
 
 
 def guard_whole(rails: Sequence[IncrementalRail], text: str) -> tuple[str, str | None]:
@@ -187,13 +150,26 @@ def guard_whole(rails: Sequence[IncrementalRail], text: str) -> tuple[str, str |
 
 
 def _whole(rail: IncrementalRail, text: str) -> tuple[str, bool]:
-    released, start = "", 0
-    while True:
-        match = rail.matcher.find_whole(text, start)
-        if match is None:
-            return released + text[start:], False
-        released += text[start : match.start]
+    folding = rail.matcher.folding
+    folded = Folded(text, range(len(text)), (), 0) if folding is None else folding.read(text, "", 0)
+    released, settled, start = "", 0, 0
+    while (match := _first_match(rail.matcher, folded, start)) is not None:
+        at = folded.starts[match.start]
+        released += text[settled:at]
         if not rail.masks:
             return released, True
-        released += rail.matcher.replacement(match, text[match.start : match.end])
+        released += rail.matcher.replacement(match)
+        settled = folded.starts[match.end - 1] + 1
         start = match.end
+        while start < len(folded.text) and folded.starts[start] < settled:
+            start += 1
+    return released + text[settled:], False
+
+
+def _first_match(matcher: Matcher, folded: Folded, start: int) -> Match | None:
+    for end in folded.breaks:
+        if end > start:
+            if (found := find_before_break(matcher, folded.text, start, end)) is not None:
+                return found
+            start = end
+    return matcher.find_whole(folded.text, start)

@@ -12,12 +12,11 @@ from railstream.config import Flow, RailsConfig
 from railstream.errors import ConfigurationError
 
 from railstream_worker.rails.incremental import Chain, IncrementalRail
-from railstream_worker.rails.pieces import Piece
 from railstream_worker.rails.port import Turn
+from railstream_worker.rails.searcher import Searcher
 from railstream_worker.rails.verdict import Stage, Verdict, allow, block, rewrite
 from railstream_worker.rails.yara_rules import RULES
 
-_SLICE = 1024  # characters: a few milliseconds of searching
 SPACY_MODEL = "en_core_web_lg"
 
 
@@ -39,14 +38,8 @@ class IncrementalJudge:
         return (await self._pass(text))[0]
 
     async def _pass(self, text: str) -> tuple[str, bool]:
-        """In slices: a message of megabytes must not hold up the other streams."""
         chain = Chain((self._rail,))
-        passed: list[Piece] = []
-        for at in range(0, len(text), _SLICE):
-            passed += chain.push(text[at : at + _SLICE], final=at + _SLICE >= len(text))
-            if chain.blocked_by is not None:
-                break
-            await asyncio.sleep(0)
+        passed = await Searcher(chain).push(text, final=True)
         return "".join(piece.text for piece in passed), chain.blocked_by is not None
 
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+from railstream_worker.rails.folding import Folding
+from railstream_worker.rails.search_time import UNLIMITED, Allowance
+
 
 class Match(NamedTuple):
     start: int
@@ -26,13 +29,34 @@ class Matcher(Protocol):
     context: int
     """How many characters before a position it may look at."""
     first: frozenset[str] | None
-    """The characters that a match can begin with; ``None``: any."""
+    """The characters of the text that a match can begin with; ``None``: any."""
+    begins: frozenset[str] | None
+    """The same of the folded text."""
+    folding: Folding | None
+    """How the text is folded before the matcher sees it; ``None``: it sees the text itself."""
 
-    def find(self, text: str, start: int, final: bool) -> Match:
-        """The first match at or after ``start``, or from where on the text is undecided (its length: nothing is)."""
+    def find(self, text: str, start: int, final: bool, within: Allowance = UNLIMITED) -> Match:
+        """The first match at or after ``start``, or from where on the text is undecided (its length: nothing is).
+
+        Raises `OffLoop` where that takes longer than the event loop has time, if it is ``within`` the loop's time.
+        """
 
     def find_whole(self, text: str, start: int) -> Match | None:
         """The same for a complete text, by plain search from each position: the oracle of the tests."""
 
-    def replacement(self, match: Match, matched: str) -> str:
+    def replacement(self, match: Match) -> str:
         """What a masking rail writes in its place."""
+
+
+def find_before_break(matcher: Matcher, text: str, start: int, end: int, within: Allowance = UNLIMITED) -> Match | None:
+    """A match in front of a `BREAK`, where what only may become one counts: no more characters are held than that."""
+    before = text[:end]
+    while start < end:
+        found = matcher.find(before, start, False, within)
+        if found.end != UNDECIDED:
+            return found
+        start = found.start
+        if start < end and (matcher.begins is None or before[start] in matcher.begins):
+            return Match(start, end)
+        start += 1
+    return None

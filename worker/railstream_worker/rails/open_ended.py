@@ -96,3 +96,31 @@ def widths(pattern: str, flags: int) -> tuple[int, int] | None:
     except (ValueError, OverflowError, parser.error):  # a construct that only `regex` knows
         return None
     return int(least), int(most)
+
+
+def most_ways(pattern: str) -> tuple[int, bool]:
+    """How many parts of it can match more or less, and whether one of them repeats another.
+
+    The ways in which a text can be read grow with the text's length to the power of the first, and without a bound
+    where the second is true.
+    """
+    parser: Any = importlib.import_module("re._parser")
+    try:
+        return _ways(parser.parse(pattern), False)
+    except (ValueError, OverflowError, parser.error):
+        return 99, True
+
+
+def _ways(tree: Any, repeated: bool) -> tuple[int, bool]:
+    """The parse tree is walked as it is: tuples and lists of operations and their arguments."""
+    if isinstance(tree, str | int | None):
+        return 0, False
+    choice = isinstance(tree, tuple) and len(tree) == 2 and str(tree[0]) in _CHOICES
+    repeats = choice and str(tree[0]) != "BRANCH"
+    again = repeated or (repeats and tree[1][1] > 1)
+    inside = [_ways(part, again) for part in (tree[1] if choice else tree)]
+    count = sum(ways for ways, _ in inside) + (repeats and tree[1][0] != tree[1][1])
+    return count, (choice and repeated) or any(nested for _, nested in inside)
+
+
+_CHOICES = ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT", "BRANCH")

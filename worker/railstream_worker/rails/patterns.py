@@ -8,21 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import regex
 from railstream.errors import ConfigurationError
 
 from railstream_worker.rails.first_characters import first_characters
+from railstream_worker.rails.folding import MARKDOWN, Folding
 from railstream_worker.rails.matching import UNDECIDED, Match
-from railstream_worker.rails.open_ended import LOOKAHEADS, opened, widths
+from railstream_worker.rails.open_ended import LOOKAHEADS, most_ways, opened, tokens, widths
+from railstream_worker.rails.search_time import OFF_LOOP_SECONDS, UNLIMITED, Allowance, Clock, Pace
 
 BOUND = 256  # characters: what is held back at most for a pattern that has no greatest length of its own
 _WIDEST = 4096  # characters: a greatest length up to here is held back whole
 _LEAST_CONTEXT = 64  # characters before a position that stay visible to lookbehinds
-_QUICK = 20  # characters: too few for a catastrophic pattern to need the timeout, which costs more than the search
+_QUICK = 20  # characters: too few for a search to need the timeout, which costs more than the search
+_QUICK_REPEATS = 8  # the same for a pattern that repeats what can repeat: its time is exponential in these
+_FEW_WAYS = 4  # repetitions of a pattern up to which its time for a `_QUICK` text is short
 _AT_ONCE = 1024  # characters: searched without the timeout for patterns whose whole reach is that short
 _AHEAD = 8  # reaches that are searched at once for the next candidate
-TIMEOUT = 1.0  # seconds for one search: a pattern that backtracks without end blocks the text instead of the worker
 
 Accept = Callable[[str], int]
 """How many of the matched characters really are one, such as a card number whose check digit is right; 0: none."""
@@ -37,6 +41,8 @@ class PatternSpec:
     """What stands in its place when masked."""
     starts: str = ""
     """Inside of a character class that every match starts with: lets a search for many patterns pass over the rest."""
+    vetted: bool = False
+    """It is known to backtrack little, though it repeats what it repeats."""
 
 
 class Pattern:
@@ -54,21 +60,25 @@ class Pattern:
         self._accept = spec.accept
         self.starts = spec.starts
         self._wary = wary
+        self.quick = _quick(spec)
         self._certain = not wary and spec.accept is None  # a match stays one, whatever follows
         self.reach, self.local = _reach(source, spec.pattern, wary, bound)
         self.context = max(_LEAST_CONTEXT, self.reach if "(?<" in spec.pattern else 0)
         if self.exact.match("") or (widths(source, 0) or (1, 1))[0] == 0:
             raise ConfigurationError(f"pattern {spec.pattern!r} matches the empty text, so it would stop everything")
 
-    def find(self, text: str, start: int, final: bool, extent_matters: bool) -> tuple[int, int]:
-        """See `Matcher.find`; ``extent_matters`` when the end of the match is needed, not only that there is one."""
+    def find(self, text: str, start: int, final: bool, extent_matters: bool, clock: Clock | None) -> tuple[int, int]:
+        """See `Matcher.find`; ``extent_matters`` when the end of the match is needed, not only that there is one.
+
+        ``clock``: ``None`` where the text is too short to need one.
+        """
         length = len(text)
         while start < length:
             limit = min(start + self.reach, length)
             if final and limit == length:
-                found, undecided = self.exact.search(text, start, timeout=TIMEOUT), limit
+                found, undecided = self.exact.search(text, start, **_limits(clock)), limit
             else:
-                found, undecided = self._look(text, start, limit)
+                found, undecided = self._look(text, start, limit, clock)
             if found is not None and found.start() < undecided:
                 if end := self._end(found):
                     return found.start(), end
@@ -79,35 +89,34 @@ class Pattern:
                 return undecided, UNDECIDED
             elif undecided > start:
                 start = undecided  # all before it is clear; look again with the whole reach of this one in sight
-            elif end := self._decide(text, start, limit):
+            elif end := self._decide(text, start, limit, clock):
                 return start, end
             else:
-                start = self._next(text, start + 1)
+                start = self._next(text, start + 1, clock)
         return length, UNDECIDED
 
-    def _look(self, text: str, start: int, limit: int) -> tuple[regex.Match[str] | None, int]:
+    def _look(self, text: str, start: int, limit: int, clock: Clock | None) -> tuple[regex.Match[str] | None, int]:
         """The first complete match, and from where on what is there may become one, or a different one."""
-        timeout = None if limit - start <= _QUICK else TIMEOUT
-        found = self._open.search(text, start, limit, partial=True, timeout=timeout)
+        found = self._open.search(text, start, limit, partial=True, **_limits(clock))
         if found is None:
             return None, limit
         if found.partial:
             return None, found.start()
-        touching = self._touch.search(text, start, limit, partial=True, timeout=TIMEOUT)
+        touching = self._touch.search(text, start, limit, partial=True, **_limits(clock))
         return found, limit if touching is None else touching.start()
 
-    def _decide(self, text: str, at: int, limit: int) -> int:
+    def _decide(self, text: str, at: int, limit: int, clock: Clock | None) -> int:
         """The end of the match at a position whose whole reach is in sight; 0 when there is none."""
-        found = self.exact.match(text, at, limit, timeout=TIMEOUT)
+        found = self.exact.match(text, at, limit, **_limits(clock))
         return self._end(found) if found is not None else 0
 
-    def _next(self, text: str, start: int) -> int:
+    def _next(self, text: str, start: int, clock: Clock | None) -> int:
         """The next position that may start a match, of those whose whole reach is in sight."""
         ahead = min(len(text), start + _AHEAD * self.reach)
         if self._wary or ahead - start < self.reach:
             return start
         # What matches within its reach also matches in a longer text, so one search clears many positions.
-        found = self.exact.search(text, start, ahead, timeout=TIMEOUT)
+        found = self.exact.search(text, start, ahead, **_limits(clock))
         cleared = ahead - self.reach + 1
         return cleared if found is None else min(found.start(), cleared)
 
@@ -120,43 +129,65 @@ class Pattern:
 
     def match_whole(self, text: str, at: int) -> int:
         """The end of the match at exactly this position of a complete text, or `UNDECIDED`."""
-        return self._decide(text, at, min(len(text), at + self.reach)) or UNDECIDED
+        limit = min(len(text), at + self.reach)
+        return self._decide(text, at, limit, Clock(OFF_LOOP_SECONDS, False)) or UNDECIDED
 
 
 class PatternSet:
     """Several patterns as one matcher: the leftmost match wins, at one position the pattern that is listed first."""
 
-    def __init__(self, specs: Sequence[PatternSpec], *, extent_matters: bool, bound: int = BOUND) -> None:
+    def __init__(
+        self, specs: Sequence[PatternSpec], *, extent_matters: bool, bound: int = BOUND, fold: bool = False
+    ) -> None:
+        """``fold``: look in the folded text; the patterns stay as they are written."""
         self._specs = tuple(specs)
         self._patterns = tuple(Pattern(spec, bound) for spec in specs)
         self._extent_matters = extent_matters
+        self._pace = Pace()
+        self.folding = _folding(self._patterns, specs) if fold else None
         self.reach = max(pattern.reach for pattern in self._patterns)
         self.context = max(pattern.context for pattern in self._patterns)
-        self.first = first_characters(
+        self.begins = first_characters(
             (spec.pattern, p.exact.flags) for spec, p in zip(specs, self._patterns, strict=True)
         )
+        self.first = self.begins if self.folding is None else self.folding.originals(self.begins)
         self._joint = _joined(self._patterns)
         # Up to here one search for all of them is exact: no pattern that looks further than its own matches has its
         # reach end inside of what is searched.
         self._joint_reach = min((p.reach for p in self._patterns if not p.local), default=_WIDEST)
+        self._quick = min(p.quick for p in self._patterns)
         # A pattern that looks at few characters from each position cannot backtrack for long.
-        self._quick = _AT_ONCE if self.reach <= _QUICK and all(p.local for p in self._patterns) else _QUICK
+        if self.reach <= _QUICK <= self._quick and all(p.local for p in self._patterns):
+            self._quick = _AT_ONCE
 
-    def find(self, text: str, start: int, final: bool) -> Match:
+    def find(self, text: str, start: int, final: bool, within: Allowance = UNLIMITED) -> Match:
+        if len(text) - start <= self._quick:
+            return self._find(text, start, final, None)
+        clock = within.start(self._pace)
+        try:
+            return self._find(text, start, final, clock)
+        except TimeoutError:
+            raise within.ran_out(self._pace) from None
+        finally:
+            within.stop(clock)
+
+    def _find(self, text: str, start: int, final: bool, clock: Clock | None) -> Match:
         length = len(text)
         if self._joint is not None and not final and length - start <= self._joint_reach:
-            timeout = None if length - start <= self._quick else TIMEOUT
-            found = self._joint.search(text, start, partial=True, timeout=timeout)
+            if clock is None:
+                found = self._joint.search(text, start, partial=True)
+            else:
+                found = self._joint.search(text, start, partial=True, **_limits(clock))
             if found is None:
                 return Match(length, UNDECIDED)
             if found.partial:
                 return Match(found.start(), UNDECIDED)
-        return self._find_each(text, start, final)
+        return self._find_each(text, start, final, clock)
 
-    def _find_each(self, text: str, start: int, final: bool) -> Match:
+    def _find_each(self, text: str, start: int, final: bool, clock: Clock | None) -> Match:
         best = Match(len(text), UNDECIDED)
         for index, pattern in enumerate(self._patterns):
-            at, end = pattern.find(text, start, final, self._extent_matters)
+            at, end = pattern.find(text, start, final, self._extent_matters, clock)
             settles = at == best.start and best.end == UNDECIDED != end and not self._extent_matters
             if at < best.start or settles:
                 best = Match(at, end, index)
@@ -170,8 +201,34 @@ class PatternSet:
                     return Match(at, end, index)
         return None
 
-    def replacement(self, match: Match, matched: str) -> str:
+    def replacement(self, match: Match) -> str:
         return self._specs[match.which].mask
+
+
+def _limits(clock: Clock | None) -> dict[str, Any]:
+    """Of one search."""
+    return {} if clock is None else {"timeout": clock.left(), "concurrent": clock.concurrent}
+
+
+def _quick(spec: PatternSpec) -> int:
+    """Up to how many characters a search needs no timeout."""
+    if spec.vetted:
+        return _QUICK
+    ways, nested = most_ways(spec.pattern)
+    if ways > _FEW_WAYS or (nested and "(?<" in spec.pattern):  # a lookbehind can search all of the context
+        return 0
+    return _QUICK_REPEATS if nested else _QUICK
+
+
+def _folding(patterns: Sequence[Pattern], specs: Sequence[PatternSpec]) -> Folding:
+    """Marks of markdown that a pattern names are no marks to it."""
+    sources = [spec.pattern for spec in specs]
+    named: set[str] = set()
+    for source, pattern in zip(sources, patterns, strict=True):
+        for token in tokens(source, bool(pattern.exact.flags & regex.VERBOSE)):
+            if token != "*" and not token.startswith("[^"):
+                named.update(token)
+    return Folding(sources, markdown=MARKDOWN - named)
 
 
 def _compile(source: str, flags: int) -> regex.Pattern[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -38,6 +38,20 @@ class Ledger:
         while self._pieces and not self._pieces[0].text:  # deleted text leaves with what stood before it
             taken.append(self._pieces.popleft())
         return taken
+
+
+_MANY = 64
+"""Pieces from which on they leave as one: whoever takes a part of a long delta writes what is left of it again."""
+
+
+def together(pieces: Sequence[Piece]) -> Sequence[Piece]:
+    """A few pieces as they are; many as one, and what has no source yet behind it."""
+    if len(pieces) <= _MANY:
+        return pieces
+    settled = max((index for index, piece in enumerate(pieces, 1) if piece.source), default=0)
+    text = "".join(piece.text for piece in pieces[:settled])
+    as_is = all(piece.as_is for piece in pieces[:settled])
+    return [Piece(text, sum(piece.source for piece in pieces), as_is), *pieces[settled:]]
 
 
 def cut(piece: Piece, length: int) -> tuple[Piece, Piece]:

@@ -1,7 +1,8 @@
 """Guard a text by rails that judge: windows of it while it grows, and all of it at its end.
 
 Windows are judged while the model goes on, several at once, and what passed is released in order. With
-``stream_first`` a delta is released at once, and a block cuts what follows.
+``stream_first`` a delta is released before it is judged, but no more than ``chunk_size`` deltas are ahead of their
+verdict, and a block cuts what follows.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ class Pace:
 
     stream_first: bool
     max_concurrent_checks: int
+    ahead: int
+    """With ``stream_first``: the most deltas that are released and not judged."""
+    by_window: bool
+    """With ``stream_first``: release whole windows, each when those before it have passed, as NeMo Guardrails does."""
 
 
 class WindowGuard:
@@ -63,6 +68,9 @@ class WindowGuard:
         self._primed = ""
         self._passed: list[SettledDelta] = []
         """Deltas that wait for the rails that judge the whole text."""
+        self._unshown: deque[SettledDelta] = deque()
+        """With ``stream_first``: deltas that are not released yet, since too many are ahead of their verdict."""
+        self._shown = self._judged = 0
         self._moved = asyncio.Event()
         self._failure: BaseException | None = None
         self._over = False
@@ -110,13 +118,23 @@ class WindowGuard:
     def _settle(self, consumed: int, text: str | None) -> None:
         for delta in self._deltas.settle(consumed, text):
             if self._pace.stream_first:
-                self._let_out(delta.releases)
+                self._unshown.append(delta)
             if self._whole.judges:
                 self._passed.append(delta)
             if self._windows is not None:
                 self._check(self._windows.add(delta))
             elif not self._pace.stream_first and not self._whole.judges:
                 self._let_out(delta.releases)
+            self._show()
+
+    def _show(self) -> None:
+        """With ``stream_first``: release as much as may be ahead of its verdict."""
+        limit = self._pace.ahead if self._whole.judges else self._judged + self._pace.ahead
+        if self._windows is not None and self._pace.by_window:
+            limit = min(limit, self._judged + (len(self._checks[0].window.new) if self._checks else 0))
+        while self._unshown and self._shown < limit and not self._over:
+            self._shown += 1
+            self._let_out(self._unshown.popleft().releases)
 
     def _check(self, window: Window[SettledDelta] | None) -> None:
         if window is None:
@@ -127,6 +145,7 @@ class WindowGuard:
         if not text:
             check.ruling = Ruling("")
             self._advance()
+        self._show()
         self._start_checks()
 
     def _start_checks(self) -> None:
@@ -167,7 +186,10 @@ class WindowGuard:
             self._stop(ruling.violation)
         elif ruling.text != check.text:
             self._rewrite(check, ruling.text)
-        elif not self._pace.stream_first and not self._whole.judges:
+        elif self._pace.stream_first:
+            self._judged += len(check.window.new)
+            self._show()
+        elif not self._whole.judges:
             for delta in check.window.new:
                 self._let_out(delta.releases)
 
@@ -198,8 +220,8 @@ class WindowGuard:
             self._stop(self._whole.failure(flow, "it rewrote text that had already been released"))
         elif ruling.text != text:
             self._let_out([(_consumed(self._passed), ruling.text[len(self._primed) :])])
-        elif not self._pace.stream_first:
-            for delta in self._passed:
+        else:
+            for delta in self._unshown if self._pace.stream_first else self._passed:
                 self._let_out(delta.releases)
 
     def _let_out(self, releases: Sequence[tuple[int, str | None]]) -> None:
