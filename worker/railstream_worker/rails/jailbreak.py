@@ -15,13 +15,14 @@ import urllib.request
 from collections.abc import Mapping
 from typing import Any, Final
 
+import regex
 from railstream.config import Flow, RailsConfig
 from railstream.errors import RailError
 
 from railstream_worker.rails.port import Turn
 from railstream_worker.rails.verdict import Stage, Verdict, allow, block
 
-_OVERRIDES: Final = re.compile(
+_OVERRIDES: Final = regex.compile(
     r"\b(?:ignore|disregard|forget|override|bypass)\s+(?:\w+\s+){0,3}"
     r"(?:previous|prior|above|earlier|preceding|system|safety|your)\s+(?:\w+\s+){0,2}"
     r"(?:instructions?|prompts?|rules?|guidelines?|directions?|policies|restrictions)\b"
@@ -29,8 +30,9 @@ _OVERRIDES: Final = re.compile(
     r"|\b(?:enable|activate|enter)\s+(?:developer|jailbreak|god|DAN)\s+mode\b"
     r"|\bdo\s+anything\s+now\b"
     r"|\b(?:without|free\s+(?:of|from))\s+any\s+(?:restrictions|filters|censorship|ethical\s+guidelines)\b",
-    re.IGNORECASE,
+    regex.IGNORECASE,
 )
+_AT_ONCE: Final = 4096  # characters
 _SERVER_TIMEOUT: Final = 30  # seconds; the rail's own timeout is usually shorter
 _INVISIBLE: Final = 4  # characters without a glyph that no ordinary text strings together
 _TAIL: Final = 80  # characters at the end of a message that are looked at for an optimised suffix
@@ -45,7 +47,9 @@ class JailbreakJudge:
     async def judge(self, text: str, turn: Turn) -> Verdict:
         if self._options.server_endpoint:
             return await self._ask_server(self._options.server_endpoint, text)
-        sign = sign_of_jailbreak(text)
+        # A message of megabytes is read in a thread, where the search lets the event loop run on.
+        long = len(text) > _AT_ONCE
+        sign = await asyncio.to_thread(sign_of_jailbreak, text) if long else sign_of_jailbreak(text)
         return block(sign) if sign else allow()
 
     async def _ask_server(self, url: str, text: str) -> Verdict:
@@ -71,7 +75,7 @@ def _post(url: str, question: Mapping[str, Any]) -> Any:
 
 def sign_of_jailbreak(text: str) -> str:
     """What gives a message away; empty when nothing does."""
-    if _OVERRIDES.search(text):
+    if _OVERRIDES.search(text, concurrent=True):
         return "asks to drop the instructions"
     if sum(_is_invisible(character) for character in text) >= _INVISIBLE:
         return "hides text"

@@ -26,6 +26,7 @@ _QUICK = 20  # characters: too few for a search to need the timeout, which costs
 _QUICK_REPEATS = 8  # the same for a pattern that repeats what can repeat: its time is exponential in these
 _FEW_WAYS = 4  # repetitions of a pattern up to which its time for a `_QUICK` text is short
 _AT_ONCE = 1024  # characters: searched without the timeout for patterns whose whole reach is that short
+_STEP = 256  # characters that are searched at once by all patterns
 _AHEAD = 8  # reaches that are searched at once for the next candidate
 
 Accept = Callable[[str], int]
@@ -155,6 +156,7 @@ class PatternSet:
         # Up to here one search for all of them is exact: no pattern that looks further than its own matches has its
         # reach end inside of what is searched.
         self._joint_reach = min((p.reach for p in self._patterns if not p.local), default=_WIDEST)
+        self._step = max(_QUICK, min(self._joint_reach, _STEP))
         self._quick = min(p.quick for p in self._patterns)
         # A pattern that looks at few characters from each position cannot backtrack for long.
         if self.reach <= _QUICK <= self._quick and all(p.local for p in self._patterns):
@@ -165,11 +167,22 @@ class PatternSet:
             return self._find(text, start, final, None)
         clock = within.start(self._pace)
         try:
-            return self._find(text, start, final, clock)
+            return self._find_in_steps(text, start, final, clock)
         except TimeoutError:
             raise within.ran_out(self._pace) from None
         finally:
             within.stop(clock)
+
+    def _find_in_steps(self, text: str, start: int, final: bool, clock: Clock) -> Match:
+        """What lies behind a match is looked at again for the next one, so not much of it is looked at for this one."""
+        step = self._step
+        while len(text) - start > step:
+            found = self._find(text[: start + step], start, False, clock)
+            if found.end != UNDECIDED:
+                return found
+            step = self._step if found.start > start else 2 * step
+            start = found.start
+        return self._find(text, start, final, clock)
 
     def _find(self, text: str, start: int, final: bool, clock: Clock | None) -> Match:
         length = len(text)

@@ -44,9 +44,9 @@ _MANY = 64
 """Pieces from which on they leave as one: whoever takes a part of a long delta writes what is left of it again."""
 
 
-def together(pieces: Sequence[Piece]) -> Sequence[Piece]:
+def together(pieces: Sequence[Piece], most: int = _MANY) -> Sequence[Piece]:
     """A few pieces as they are; many as one, and what has no source yet behind it."""
-    if len(pieces) <= _MANY:
+    if len(pieces) <= most:
         return pieces
     settled = max((index for index, piece in enumerate(pieces, 1) if piece.source), default=0)
     text = "".join(piece.text for piece in pieces[:settled])

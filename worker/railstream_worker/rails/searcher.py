@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from railstream_worker.rails.incremental import SLICE, Chain
-from railstream_worker.rails.pieces import Piece
+from railstream_worker.rails.pieces import Piece, together
 from railstream_worker.rails.search_time import OffLoop, OffLoopTime, off_loop
 
 _TURN: Final = 0.002  # seconds for which slices follow each other before other streams have their turn
@@ -28,9 +28,10 @@ class Searcher:
         for at in range(0, max(1, len(text)), SLICE):
             last = at + SLICE >= len(text)
             try:
-                self._passed += self._chain.push(text[at : at + SLICE], final and last)
+                pieces = self._chain.push(text[at : at + SLICE], final and last)
             except OffLoop:
-                self._passed += await off_loop(self._chain.resume, self._within)
+                pieces = await off_loop(self._chain.resume, self._within)
+            self._passed += together(pieces, 1) if len(text) > SLICE else pieces
             if self._chain.blocked_by is not None:
                 break
             if not last and time.perf_counter() - began > _TURN:

@@ -14,7 +14,7 @@ from railstream_worker.rails.folding import Folding
 from railstream_worker.rails.matching import UNDECIDED, Match
 from railstream_worker.rails.search_time import UNLIMITED, Allowance
 
-_AT_ONCE = 256  # characters that are searched first; twice as many each time when nothing is found
+_AT_ONCE = 64  # characters that are searched first; twice as many each time when nothing is found
 
 
 class TermSet:
