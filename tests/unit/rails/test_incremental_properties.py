@@ -30,6 +30,8 @@ from unit.rails.guarding import (
 )
 
 MANY = settings(max_examples=1500)
+SOME = settings(max_examples=400)
+"""Of long texts."""
 
 
 def guard_of(rails: list[IncrementalRail], reader: Reader) -> IncrementalGuard:
@@ -87,7 +89,7 @@ async def test_rails_in_a_row_release_and_stop_as_if_the_whole_text_went_through
     await held_to_the_oracle(made(recipes), text, sizes)
 
 
-@MANY
+@SOME
 @given(st.lists(folding_rails, min_size=1, max_size=2), folded_texts, chunkings | st.just([1] * 2000))
 async def test_rails_that_fold_release_what_they_would_of_the_whole_text(
     recipes: list[Recipe], text: str, sizes: list[int]
@@ -95,7 +97,7 @@ async def test_rails_that_fold_release_what_they_would_of_the_whole_text(
     await held_to_the_oracle(made(recipes), text, sizes)
 
 
-@MANY
+@SOME
 @given(st.lists(folding_rails | term_rails, min_size=2, max_size=3), folded_texts, chunkings)
 async def test_rails_that_fold_and_rails_that_do_not_follow_each_other(
     recipes: list[Recipe], text: str, sizes: list[int]
