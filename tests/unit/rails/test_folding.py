@@ -245,6 +245,14 @@ async def test_endless_skipped_characters_inside_of_what_may_be_a_term_block_and
     assert reader.text == "see "
 
 
+async def test_a_delta_that_goes_on_behind_endless_skipped_characters_is_blocked_like_its_parts() -> None:
+    text = "pur" + "\u200b" * 300 + "x, and on"
+    for size in (1, 7, len(text)):
+        reader = await released(terms("terms check output"), text, size)
+        assert reader.text == ""
+        assert reader.violation is not None
+
+
 async def test_endless_skipped_characters_elsewhere_are_nobodys_concern() -> None:
     text = "see \n" + "\u200b" * 3000 + "\n" + "*" * 3000 + " ok " + " " * 3000 + "end"
     for size in (1, 7, 5000):

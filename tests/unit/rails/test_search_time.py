@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import pytest
+from railstream.errors import RailError
 from railstream_worker.rails.engine import RailsEngine
 from railstream_worker.rails.incremental import IncrementalRail
+from railstream_worker.rails.matching import UNDECIDED, Match
 from railstream_worker.rails.patterns import PatternSet, PatternSpec
-from railstream_worker.rails.search_time import ON_LOOP, OffLoop
+from railstream_worker.rails.search_time import ON_LOOP, UNLIMITED, Allowance, OffLoop, OffLoopTime, Pace
 from unit.rails.guarding import Reader, cut, engine, run, turn
 from unit.rails.test_incremental_properties import guard_of
 
@@ -188,3 +191,53 @@ async def test_an_error_of_whoever_takes_a_late_release_is_raised_at_the_end() -
     with pytest.raises(ConnectionError, match="gone"):
         await guard.finish()
     await guard.aclose()
+
+
+class Waits:
+    """Never in time on the loop; in the thread it waits to be let go, and counts who looks at once."""
+
+    reach, context, first, begins, folding = 1, 1, None, None, None
+
+    def __init__(self) -> None:
+        self.started, self.go = threading.Event(), threading.Event()
+        self.looks = 0
+
+    def find(self, text: str, start: int, final: bool, within: Allowance = UNLIMITED) -> Match:
+        assert self.looks == 0, "two looks at one text at once"
+        if within is ON_LOOP:
+            raise OffLoop
+        self.looks += 1
+        self.started.set()
+        assert self.go.wait(10)
+        self.looks -= 1
+        return Match(len(text), UNDECIDED)
+
+    def find_whole(self, text: str, start: int) -> Match | None:
+        return None
+
+    def replacement(self, match: Match) -> str:
+        return ""
+
+
+async def test_nothing_else_looks_at_a_text_that_a_thread_searches() -> None:
+    matcher = Waits()
+    reader = Reader()
+    guard = guard_of([IncrementalRail("waits", matcher, False)], reader)
+    reader.push(guard, "one ")
+    await asyncio.to_thread(matcher.started.wait, 10)
+    assert not guard.passes("two ")
+    reader.push(guard, "two ")
+    assert reader.text == ""
+    matcher.go.set()
+    await guard.finish()
+    assert (reader.text, reader.violation) == ("one two ", None)
+
+
+def test_the_searches_of_one_text_share_its_time_off_the_loop() -> None:
+    within = OffLoopTime()
+    for _ in range(2):
+        clock = within.start(Pace())
+        clock.began -= 0.6  # so long ago
+        within.stop(clock)
+    with pytest.raises(RailError, match="longer than 1 s"):
+        within.start(Pace())

@@ -172,6 +172,19 @@ async def test_with_stream_first_a_rail_of_the_whole_text_lets_chunk_size_deltas
     assert (reader.text, reader.violation) == (reader.pushed, None)
 
 
+async def test_with_stream_first_a_window_that_passed_does_not_stand_for_the_whole_text() -> None:
+    asked = Asked()
+    rails = judged(flows=("self check output", "self check facts"), stream_first=True)
+    guard, reader = open_guard(rails, asked, context={"relevant_chunks": "facts"})
+    for word in words(1, 9):
+        reader.push(guard, word)
+    await asked.came(2)
+    await asked.say(0, "no")
+    await asked.say(1, "no")
+    assert reader.text == "".join(words(1, 4))
+    await guard.aclose()
+
+
 async def test_a_request_that_does_not_stream_is_judged_in_the_same_windows_and_nothing_leaves_first() -> None:
     asked = Asked()
     guard, reader = open_guard(judged(stream_first=True), asked, streaming=False)
