@@ -21,6 +21,8 @@ from unit.rails.test_incremental_properties import guard_of
 
 SLOW = r"(\w+\s?)+!!$"
 LONGEST_STALL = 0.025  # seconds
+LONGEST_OF_MEGABYTES = 0.1
+"""Seconds, on a machine that does other things: it is near 0.015 alone, and was whole seconds."""
 
 
 class Stalls:
@@ -145,7 +147,7 @@ async def test_a_delta_of_megabytes_does_not_stop_the_loop(
     guard = rails.guard(turn(), reader.release, reader.block)
     async with watched_loop() as stalls:
         await run(guard, reader, [delta, "the end"])
-    assert stalls.longest < LONGEST_STALL
+    assert stalls.longest < LONGEST_OF_MEGABYTES
     assert reader.violation is None
     assert len(reader.pieces) < 70 or section == "secrets"
     small = Reader()
@@ -162,7 +164,7 @@ async def test_a_message_of_megabytes_does_not_stop_the_loop() -> None:
     )
     async with watched_loop() as stalls:
         messages, violation = await rails.check_input(turn(user="mail a@b.example or wörds \n" * 10_000))
-    assert stalls.longest < LONGEST_STALL
+    assert stalls.longest < LONGEST_OF_MEGABYTES
     assert violation is None
     assert messages[0]["content"] == "mail [email] or wörds \n" * 10_000
 
