@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
+from railstream.messages import last_text
 
 from railstream_worker.rails.engine import RailsEngine
-from railstream_worker.rails.input_rails import text_of
 from railstream_worker.rails.port import Turn
 
 Stage = Literal["input", "output"]
@@ -35,17 +35,17 @@ def stages_of(messages: Messages) -> set[Stage]:
 
 async def check(engine: RailsEngine, turn: Turn, stages: Collection[Stage]) -> CheckResult:
     """Run the rails of these stages. What the input rails rewrote is what the output rails see."""
-    given = content = _last(turn.messages, "user")
+    given = content = last_text(turn.messages, "user")
     if "input" in stages:
         asked = _asked(turn.messages)
         answers, turn.messages = turn.messages[asked:], turn.messages[:asked]
         messages, violation = await engine.check_input(turn)
         if violation is not None:
             return CheckResult("blocked", violation.refusal, violation.flow)
-        content = _last(messages, "user")
+        content = last_text(messages, "user")
         turn.messages = [*messages, *answers]
     if "output" in stages:
-        given = _last(turn.messages, "assistant")
+        given = last_text(turn.messages, "assistant")
         content, violation = await engine.check_output(turn, given)
         if violation is not None:
             return CheckResult("blocked", violation.refusal, violation.flow)
@@ -55,7 +55,3 @@ async def check(engine: RailsEngine, turn: Turn, stages: Collection[Stage]) -> C
 def _asked(messages: Messages) -> int:
     """Where the last user message ends: a generation would begin there, and its input rails look at what is new."""
     return max((index for index, message in enumerate(messages, 1) if message.get("role") == "user"), default=0)
-
-
-def _last(messages: Messages, role: str) -> str:
-    return next((text_of(message) for message in reversed(messages) if message.get("role") == role), "")

@@ -68,6 +68,7 @@ class Generation:
 
     async def run(self) -> Outcome:
         """To the outcome; what is expected to fail is one. ``CancelledError`` passes through."""
+        self.turn.params = self.params
         given = self.params.get("n")
         self._choices = given if isinstance(given, int) and given > 0 else 1
         try:
@@ -118,7 +119,7 @@ class Generation:
         def decide(done: asyncio.Future[tuple[Messages, Violation | None]]) -> None:
             if done.cancelled():
                 return
-            if done.exception() is None and done.result()[1] is None and done.result()[0] == self.turn.messages:
+            if done.exception() is None and done.result()[1] is None and self._is_unchanged(done.result()[0]):
                 return gate.open()
             self._cut_call()
 
@@ -140,6 +141,9 @@ class Generation:
             self._emissions.clear()
             self.finish_reasons.clear()
             await self._generate(messages)
+
+    def _is_unchanged(self, messages: Messages) -> bool:
+        return messages == self.turn.messages and self.turn.params == self.params
 
     async def _generate(self, messages: Messages) -> None:
         task = asyncio.current_task()
@@ -173,7 +177,7 @@ class Generation:
             self._waiting = None
 
     def _call(self, messages: Messages) -> Call:
-        params = dict(self.params)
+        params = dict(self.turn.params)
         if self.released:
             messages = [*messages, {"role": "assistant", "content": self.released}]
         return Call(self.model.name, messages, params, taker=self)

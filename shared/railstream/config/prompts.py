@@ -17,6 +17,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from railstream.config.base import Misplaced, Section, nearest
 from railstream.config.output_parsers import OUTPUT_PARSERS, Parser, parser_of
 from railstream.errors import RailError
+from railstream.messages import text_of
 
 Message = Mapping[str, Any]
 
@@ -206,9 +207,8 @@ def _environment() -> ImmutableSandboxedEnvironment:
 def _plain(content: Any) -> str:
     if not isinstance(content, list):
         return "" if content is None else str(content)
-    texts = [str(part.get("text", "")) for part in content if isinstance(part, dict) and part.get("type") == "text"]
     images = any(isinstance(part, dict) and part.get("type") == "image_url" for part in content)
-    return " ".join(texts) + (" [+ image]" if images else "")
+    return text_of({"content": content}) + (" [+ image]" if images else "")
 
 
 def _length(content: Any) -> int:

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from railstream.messages import parts_of
 from railstream.testing import text
 
 DIRECTIVE: Final = "@upstream "
@@ -147,12 +148,7 @@ def choose(base: Script, body: Mapping[str, Any], headers: Mapping[str, str]) ->
 def contents(messages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """The texts of messages, content parts included."""
     for message in messages:
-        content = message.get("content")
-        if isinstance(content, str):
-            yield content
-        elif isinstance(content, list):
-            texts = (part.get("text") for part in content if isinstance(part, dict))
-            yield from (said for said in texts if isinstance(said, str))
+        yield from parts_of(message)
 
 
 def _directive(body: Mapping[str, Any]) -> Mapping[str, Any]:

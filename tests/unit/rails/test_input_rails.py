@@ -6,7 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
+from railstream.config import RailsConfig
+from railstream_worker.rails.engine import RailsEngine
 from railstream_worker.rails.jailbreak import sign_of_jailbreak
+from railstream_worker.rails.passed import MOST, SECONDS, Passed
+from railstream_worker.rails.verdict import allow, rewrite
 from unit.rails.guarding import Asked, engine, turn
 
 DETECTION = {
@@ -49,36 +53,235 @@ async def test_a_local_rail_blocks_a_message_and_names_itself(flow: str, text: s
     assert (violation.flow, violation.stage, violation.code) == (flow, "input", "content_blocked")
 
 
-async def test_masking_rewrites_every_user_message_and_leaves_the_rest() -> None:
+async def test_masking_rewrites_every_message_where_its_text_stands() -> None:
     picture = {"type": "image_url", "image_url": {"url": "https://x.example/a@b.png"}}
+    call = {"id": "c", "type": "function", "function": {"name": "mail", "arguments": '{"to": "ada\\u0040x.example"}'}}
     messages = [
         {"role": "system", "content": "mail root@host.example"},
-        {"role": "user", "content": "I am ada@x.example"},
-        {"role": "assistant", "content": "hello ada@x.example"},
+        {"role": "user", "content": "I am ada@x.example", "name": "ada@x.example"},
+        {"role": "assistant", "content": "hello ada@x.example", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "sent to ada@x.example"},
         {"role": "user", "content": [{"type": "text", "text": "or bob@x.example"}, picture]},
     ]
-    masked, violation = await guarding("mask pii on input").check_input(turn(messages=messages))
+    given = turn(messages=messages, params={"metadata": {"mail": "eve@x.example"}, "temperature": 0.5})
+    masked, violation = await guarding("mask pii on input").check_input(given)
     assert violation is None
-    assert [message["content"] for message in masked] == [
-        "mail root@host.example",
-        "I am [email]",
-        "hello ada@x.example",
-        [{"type": "text", "text": "or [email]"}, picture],
+    assert masked == [
+        {"role": "system", "content": "mail [email]"},
+        {"role": "user", "content": "I am [email]", "name": "[email]"},
+        {
+            "role": "assistant",
+            "content": "hello [email]",
+            "tool_calls": [call | {"function": {"name": "mail", "arguments": '{"to":"[email]"}'}}],
+        },
+        {"role": "tool", "tool_call_id": "c", "content": "sent to [email]"},
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "or [email]"}, picture | {"image_url": {"url": masked_url(picture)}}],
+        },
     ]
+    assert given.params == {"metadata": {"mail": "[email]"}, "temperature": 0.5}
     assert messages[1]["content"] == "I am ada@x.example"
 
 
-async def test_every_user_message_since_the_last_answer_is_judged() -> None:
-    messages = [
-        {"role": "user", "content": "forbidden, long ago and answered"},
-        {"role": "assistant", "content": "no"},
+def masked_url(picture: dict[str, Any]) -> str:
+    return str(picture["image_url"]["url"]).replace("x.example/a@b.png", "x.example/[email]")
+
+
+FORBIDDEN: dict[str, list[dict[str, Any]]] = {
+    "the only message": [{"role": "user", "content": "forbidden"}],
+    "in front of another": [{"role": "user", "content": "forbidden"}, {"role": "user", "content": "and nice"}],
+    "in front of a claimed answer": [
         {"role": "user", "content": "forbidden"},
-        {"role": "user", "content": "and something nice"},
-    ]
-    _, violation = await guarding("regex check input").check_input(turn(messages=messages))
+        {"role": "assistant", "content": "Sure:"},
+    ],
+    "answered long ago": [
+        {"role": "user", "content": "forbidden"},
+        {"role": "assistant", "content": "no"},
+        {"role": "user", "content": "go on"},
+    ],
+    "in a claimed answer": [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "forbidden"},
+        {"role": "user", "content": "go on"},
+    ],
+    "in a system message": [{"role": "system", "content": "forbidden"}, {"role": "user", "content": "hi"}],
+    "in a developer message": [{"role": "developer", "content": "forbidden"}, {"role": "user", "content": "hi"}],
+    "in a tool's result": [{"role": "user", "content": "hi"}, {"role": "tool", "content": "forbidden"}],
+    "in a name": [{"role": "user", "content": "hi", "name": "forbidden"}],
+    "in an unknown key": [{"role": "user", "content": "hi", "note": {"deep": ["forbidden"]}}],
+    "as an unknown key": [{"role": "user", "content": "hi", "forbidden": 1}],
+    "in parts": [{"role": "user", "content": [{"type": "text", "text": t} for t in ("so", "forbidden", "it is")]}],
+    "over two parts": [{"role": "user", "content": [{"type": "text", "text": t} for t in ("forb", "idden")]}],
+    "over two messages": [{"role": "user", "content": "forb"}, {"role": "user", "content": "idden"}],
+    "as a bare string in a list": [{"role": "user", "content": ["forbidden"]}],
+    "in a part of an unknown type": [{"role": "user", "content": [{"type": "x", "y": "forbidden"}]}],
+    "in a file's name": [{"role": "user", "content": [{"type": "file", "file": {"filename": "forbidden.pdf"}}]}],
+    "in a text file": [
+        {"role": "user", "content": [{"type": "file", "file": {"file_data": "data:text/plain;base64,Zm9yYmlkZGVu"}}]}
+    ],
+    "in a refusal": [{"role": "assistant", "content": None, "refusal": "forbidden"}, {"role": "user", "content": "?"}],
+    "in a call's arguments": [
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [
+                {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a":"f\\u006frbidden"}'}}
+            ],
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize("where", list(FORBIDDEN))
+async def test_a_local_rail_reads_every_place_of_every_message(where: str) -> None:
+    _, violation = await guarding("regex check input").check_input(turn(messages=FORBIDDEN[where]))
     assert violation is not None
-    _, violation = await guarding("regex check input").check_input(turn(messages=[*messages[:2], messages[3]]))
+    assert violation.flow == "regex check input"
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"tools": [{"type": "function", "function": {"name": "f", "description": "forbidden"}}]},
+        {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"properties": {"forbidden": {}}}}}]},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"enum": ["forbidden"]}}}},
+        {"prediction": {"type": "content", "content": "forbidden"}},
+        {"stop": ["forbidden"]},
+        {"user": "forbidden"},
+        {"something_new": [{"x": "forbidden"}]},
+    ],
+)
+async def test_a_local_rail_reads_the_options_that_hold_text(params: dict[str, Any]) -> None:
+    _, violation = await guarding("regex check input").check_input(turn(params=params))
+    assert violation is not None
+
+
+async def test_words_of_the_protocol_are_no_text() -> None:
+    detection = {"terms": {"input": {"terms": ["system", "user", "text", "function", "auto", "json_schema", "type"]}}}
+    built = engine({"input": {"flows": ["terms check input"]}, "config": detection})
+    messages = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": [{"type": "text", "text": "hello"}]},
+    ]
+    params = {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "auto"}
+    assert await built.check_input(turn(messages=messages, params=params)) == (messages, None)
+
+
+@pytest.mark.parametrize(
+    ("parts", "masked"),
+    [
+        (["id", "078-05-1120", "1"], ["id", "[ssn]", "1"]),
+        (["my number is 078-", "05-11", "20, ok"], ["my number is [ssn]", "", ", ok"]),
+        (["a 078-05-1120", "b 078-05-1120"], ["a [ssn]", "b [ssn]"]),
+        (["nothing", "here"], ["nothing", "here"]),
+    ],
+)
+async def test_a_mask_rewrites_each_part_where_it_stands(parts: list[str], masked: list[str]) -> None:
+    built = engine(
+        {"input": {"flows": ["mask pii on input"]}, "config": {"pii_patterns": {"input": {"entities": ["ssn"]}}}}
+    )
+    messages = [{"role": "user", "content": [{"type": "text", "text": part} for part in parts]}]
+    found, violation = await built.check_input(turn(messages=messages))
     assert violation is None
+    assert [part["text"] for part in found[0]["content"]] == masked
+
+
+async def test_a_term_of_two_words_is_found_over_two_parts() -> None:
+    messages = [{"role": "user", "content": [{"type": "text", "text": t} for t in ("the secret", "plan")]}]
+    _, violation = await guarding("terms check input").check_input(turn(messages=messages))
+    assert violation is not None
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": "hi", "ada@x.example": 1},
+        {"role": "user", "content": [{"type": "x", "file_data": "data:text/plain;base64,YWRhQHguZXhhbXBsZQ=="}]},
+    ],
+)
+async def test_what_cannot_be_masked_where_it_stands_is_refused(message: dict[str, Any]) -> None:
+    _, violation = await guarding("mask pii on input").check_input(turn(messages=[message]))
+    assert violation is not None
+    assert violation.flow == "mask pii on input"
+
+
+@pytest.mark.parametrize(
+    "parts", [["tung", "sten"], ["heavy", "metal"], ["so", "tungsten", "it is"], ["so", "heavy metal"]]
+)
+async def test_an_own_rail_reads_each_part_and_the_parts_joined_both_ways(parts: list[str]) -> None:
+    async def check_word(text: str) -> bool:
+        return "tungsten" not in text.split() and "heavy metal" not in text
+
+    config = RailsConfig.from_content(config={"rails": {"input": {"flows": ["check word"]}}})
+    rails = RailsEngine(config, {"check_word": check_word})
+    content = [{"type": "text", "text": part} for part in parts]
+    _, violation = await rails.check_input(turn(messages=[{"role": "user", "content": content}]))
+    assert violation is not None
+
+
+async def test_an_own_rail_rewrites_each_part_where_it_stands_and_no_text_over_several() -> None:
+    async def hide(text: str) -> Any:
+        return rewrite(text.replace("tungsten", "***")) if "tungsten" in text else allow()
+
+    config = RailsConfig.from_content(config={"rails": {"input": {"flows": ["hide"]}}})
+    rails = RailsEngine(config, {"hide": hide})
+
+    async def asked(*parts: str) -> tuple[Any, Any]:
+        content = [{"type": "text", "text": part} for part in parts]
+        return await rails.check_input(turn(messages=[{"role": "user", "content": content}]))
+
+    messages, violation = await asked("so", "tungsten it is")
+    assert violation is None
+    assert [part["text"] for part in messages[0]["content"]] == ["so", "*** it is"]
+    _, violation = await asked("tung", "sten")
+    assert violation.code == "rail_execution_failure"
+
+
+async def test_judges_read_what_an_outsider_wrote_in_one_question_and_remember_it() -> None:
+    asked, rails = Asked("no"), guarding("self check input")
+    messages: list[dict[str, Any]] = [{"role": "system", "content": "You are a bank."}]
+    for number in range(20):
+        messages += [{"role": "user", "content": f"q{number}"}, {"role": "assistant", "content": f"a{number}"}]
+    messages.append({"role": "user", "content": "last"})
+    await rails.check_input(turn(asked, messages=messages))
+    (question,) = asked.questions
+    assert question.startswith("Bad? user: q0\n\nassistant: a0\n\nuser: q1")
+    assert question.endswith("user: last")
+    assert "bank" not in question
+    await rails.check_input(turn(asked, messages=[*messages, {"role": "assistant", "content": "done"}]))
+    assert asked.questions[1:] == ["Bad? done"]
+    await rails.check_input(turn(asked, messages=messages))
+    assert len(asked.questions) == 2
+
+
+async def test_what_a_judge_blocked_is_judged_again() -> None:
+    asked, rails = Asked("yes"), guarding("self check input")
+    for _ in range(2):
+        _, violation = await rails.check_input(turn(asked, user="bad"))
+        assert violation is not None
+    assert len(asked.questions) == 2
+
+
+async def test_a_config_says_whose_messages_are_trusted() -> None:
+    asked = Asked("no")
+    messages = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}, {"role": "tool", "content": "t"}]
+    rails = guarding("self check input", trusted_roles=["tool"])
+    await rails.check_input(turn(asked, messages=messages))
+    assert asked.questions == ["Bad? system: s\n\nuser: u"]
+
+
+async def test_a_message_is_forgotten_after_a_while() -> None:
+    now = [0.0]
+    passed = Passed(clock=lambda: now[0])
+    passed.add(b"a")
+    assert passed.holds(b"a")
+    now[0] = SECONDS
+    assert not passed.holds(b"a")
+    for number in range(MOST + 5):
+        passed.add(b"%d" % number)
+    assert not passed.holds(b"4")
+    assert passed.holds(b"5")
 
 
 async def test_a_judge_is_asked_with_the_masked_text_in_the_order_of_the_flows() -> None:

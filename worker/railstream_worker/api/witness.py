@@ -6,11 +6,12 @@ A model of the caller's own may raise anything: here it becomes a ``CallError``,
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from railstream.errors import CallError, ConfigurationError, RailstreamError
+from railstream.messages import text_of
 
 from railstream_worker.llm.fallbacks import Fallbacks
 from railstream_worker.llm.limited import TakesTurns
@@ -106,15 +107,6 @@ class NoModel:
 
     async def aclose(self) -> None:
         """There is nothing to close."""
-
-
-def text_of(message: Mapping[str, Any]) -> str:
-    """The text of a message, content parts included."""
-    content = message.get("content")
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else ()
-    return "".join(part.get("text") or "" for part in parts if isinstance(part, dict))
 
 
 def checked_model(llm: object) -> ChatModel:

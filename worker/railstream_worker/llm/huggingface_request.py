@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from railstream.errors import CallError
+from railstream.messages import text_of
 
 MAX_NEW_TOKENS: Final = 256
 PASSED: Final = frozenset(
@@ -42,7 +43,7 @@ def stops_of(params: Mapping[str, Any]) -> tuple[str, ...]:
 
 def tokens_of(tokenizer: Any, messages: Sequence[Mapping[str, Any]]) -> Any:
     """The prompt as the model's chat template has it; as plain text where the model has none."""
-    said = [{"role": message.get("role"), "content": _text(message.get("content"))} for message in messages]
+    said = [{"role": message.get("role"), "content": text_of(message)} for message in messages]
     if not getattr(tokenizer, "chat_template", None):
         return tokenizer(_plain(said), return_tensors="pt")
     goes_on = said[-1]["role"] == "assistant"
@@ -60,12 +61,6 @@ def _plain(messages: Sequence[Mapping[str, Any]]) -> str:
         return str(messages[0]["content"])
     lines = [f"{str(message['role']).capitalize()}: {message['content']}" for message in messages]
     return "\n".join(lines if messages[-1]["role"] == "assistant" else [*lines, "Assistant:"])
-
-
-def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    return "".join(str(part.get("text") or "") for part in content or () if isinstance(part, dict))
 
 
 class Stops:

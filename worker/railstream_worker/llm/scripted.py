@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncGenerator, Sequence
 
 import msgspec
+from railstream.messages import last_text
 
 from railstream_worker.llm.port import Call, Delta, Finish, Part, ResponseInfo, TokenCount
 
@@ -35,11 +36,11 @@ class ScriptedModel:
 
     async def stream(self, call: Call) -> AsyncGenerator[Sequence[Part], None]:
         """One part per word. An assistant message at the end is the beginning of the answer, which then goes on."""
-        prompt = _last_text(call.messages, "user")
+        prompt = last_text(call.messages, "user")
         turn = sum(message.get("role") == "user" for message in call.messages)
         answer = self._answers[max(0, turn - 1) % len(self._answers)]
         text = answer.replace("{prompt}", prompt[:200])
-        begun = _last_text(call.messages[-1:], "assistant")
+        begun = last_text(call.messages[-1:], "assistant")
         words = _WORDS.findall(text[len(begun) :] if text.startswith(begun) else text)
         limit = call.params.get("max_completion_tokens") or call.params.get("max_tokens")
         cut = isinstance(limit, int) and limit < len(words)
@@ -56,11 +57,3 @@ class ScriptedModel:
 
     async def aclose(self) -> None:
         return None
-
-
-def _last_text(messages: Sequence[object], role: str) -> str:
-    for message in reversed(messages):
-        if isinstance(message, dict) and message.get("role") == role:
-            content = message.get("content")
-            return content if isinstance(content, str) else ""
-    return ""

@@ -17,6 +17,7 @@ from railstream_worker.rails.incremental import Chain, IncrementalRail, guard_wh
 from railstream_worker.rails.input_rails import check_messages
 from railstream_worker.rails.output_guards import OutputGuards
 from railstream_worker.rails.panel import Judge, Panel
+from railstream_worker.rails.passed import Passed
 from railstream_worker.rails.port import Block, OutputGuard, Release, Turn, Violation
 from railstream_worker.rails.selection import selection
 from railstream_worker.rails.verdict import Stage
@@ -38,6 +39,7 @@ class RailsEngine:
         timeout = rails.output.streaming.check_timeout
         catalog = Catalog(config, actions)
         self._input = Panel(catalog.input_rails(), "input", rails.input.parallel, timeout, self._refusal)
+        self._passed = Passed()
         self._output = catalog.output_rails()
         self._panel = Panel((), "output", rails.output.parallel, timeout, self._refusal)
 
@@ -49,7 +51,7 @@ class RailsEngine:
             panel = replace(panel, judges=[judge for judge in panel.judges if keep(judge.flow)])
         if not panel.judges:
             return turn.messages, None
-        return await check_messages(panel, turn)
+        return await check_messages(panel, turn, self._passed, self.config.rails.input.trusted_roles)
 
     def guards(self, turn: Turn, block: Block, *, streaming: bool = True) -> OutputGuards:
         """The output rails of one generation. ``block`` gets the first violation."""

@@ -1,68 +1,271 @@
-"""Check what the user says before the model sees it, and mask what it must not see.
+"""Check what the model will see before it sees it, and mask what it must not see.
 
-What is judged is every user message since the last answer, so that none slips by in front of another. Rails that
-mask rewrite the earlier ones too: the client sends the conversation again as it was typed.
+Local rails (patterns, terms, detectors, masks) read every message of the conversation and every option that holds text,
+whatever its role. Judging rails read what a user or an outsider wrote: all roles but those that the config trusts. A
+message that passed is remembered, and not read again by the same rail.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
+from railstream.errors import RailError
+from railstream.messages import Path, Text, other_texts, parts_of, replaced, text_of, texts_in
+
 from railstream_worker.rails.local_judges import IncrementalJudge
-from railstream_worker.rails.panel import Panel
+from railstream_worker.rails.panel import Judge, Panel
+from railstream_worker.rails.passed import Passed, digest_of
+from railstream_worker.rails.pieces import Piece
 from railstream_worker.rails.port import Turn, Violation
+from railstream_worker.rails.tool_texts import Blocked, read_arguments, readable
+from railstream_worker.rails.verdict import Verdict, allow, block, rewrite
 
 Message = Mapping[str, Any]
 
 
-async def check_messages(panel: Panel, turn: Turn) -> tuple[Sequence[Message], Violation | None]:
-    """The messages to generate from, and what stopped one of them."""
-    messages = list(turn.messages)
-    masking = [judge for judge in panel.judges if isinstance(judge, IncrementalJudge) and judge.masks]
-    newest = _since_last_answer(messages)
-    for index, message in enumerate(messages):
-        text = text_of(message)
-        if message.get("role") != "user" or not text:
-            continue
-        if index >= newest:
-            ruling = await panel.rule(text, turn)
-            if ruling.violation is not None:
-                return turn.messages, ruling.violation
-            masked = ruling.text
+@dataclass(slots=True)
+class Conversation:
+    """What goes to the provider, as the rails so far have left it."""
+
+    messages: list[Message]
+    params: Mapping[str, Any]
+
+
+async def check_messages(
+    panel: Panel, turn: Turn, passed: Passed, trusted: Sequence[str] = ()
+) -> tuple[Sequence[Message], Violation | None]:
+    """The messages to generate from, and what stopped one of them. Masked options take their place in the turn."""
+    conversation = Conversation(list(turn.messages), turn.params)
+    readers = [_reader(judge, conversation, passed, trusted, copies=panel.parallel) for judge in panel.judges]
+    ruling = await replace(panel, judges=readers).rule("", turn)
+    if ruling.violation is not None:
+        return turn.messages, ruling.violation
+    for reader in readers:
+        if reader.conversation != conversation:
+            conversation = reader.conversation
+    turn.params = conversation.params
+    return conversation.messages, None
+
+
+class _Reader:
+    """A rail over a conversation, in the place of one over a text. What it rewrites is in ``conversation``."""
+
+    def __init__(self, flow: str, conversation: Conversation, passed: Passed) -> None:
+        self.flow = flow
+        self.conversation = conversation
+        self._passed = passed
+
+    async def judge(self, _: str, turn: Turn) -> Verdict:
+        before = (list(self.conversation.messages), self.conversation.params)
+        verdict = await self._rule(turn)
+        if verdict.decision == "block":
+            return verdict
+        changed = before != (self.conversation.messages, self.conversation.params)
+        return rewrite(str(self.flow)) if changed else allow()
+
+    async def _rule(self, turn: Turn) -> Verdict:
+        raise NotImplementedError
+
+    def _digest(self, *values: Any) -> bytes:
+        return digest_of(str(self.flow), *values)
+
+
+class _LocalReader(_Reader):
+    """A local rail: each text alone, then the parts of a message, and of messages of one role in a row, joined."""
+
+    def __init__(self, rail: IncrementalJudge, conversation: Conversation, passed: Passed) -> None:
+        super().__init__(rail.flow, conversation, passed)
+        self._rail = rail
+
+    async def _rule(self, turn: Turn) -> Verdict:
+        conversation = self.conversation
+        try:
+            for at, message in enumerate(conversation.messages):
+                conversation.messages[at] = await self._read_value(message)
+            for start, end in runs(conversation.messages):
+                conversation.messages[start:end] = await self._read_joined(conversation.messages[start:end])
+            conversation.params = await self._read_value(conversation.params)
+        except Blocked:
+            return block()
+        return allow()
+
+    async def _read_value(self, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        digest = self._digest("value", value)
+        if self._passed.holds(digest):
+            return value
+        rewritten: dict[Path, str] = {}
+        for text in texts_in(value):
+            if (read := await read_arguments(text.text, self._read)) != text.text:
+                _refuse_fixed(text)
+                rewritten[text.path] = read
+        if rewritten:
+            return {**replaced(value, rewritten)}
+        self._passed.add(digest)
+        return value
+
+    async def _read_joined(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Parts are one text to a model: a match may begin in one of them and end in another."""
+        texts = [text for message in messages for text in parts_of(message)]
+        digest = self._digest("joined", texts)
+        if len(texts) < 2 or self._passed.holds(digest):
+            return messages
+        joined = texts
+        for separator in (" ", ""):
+            joined = await self._read_with(joined, separator)
+        if joined == texts:
+            self._passed.add(digest)
+            return messages
+        return _with_parts(messages, joined)
+
+    async def _read_with(self, texts: list[str], separator: str) -> list[str]:
+        pieces = await self._rail.read(separator.join(texts))
+        if pieces is None:
+            raise Blocked
+        return distributed(texts, separator, pieces)
+
+    async def _read(self, text: str) -> str | None:
+        pieces = await self._rail.read(text)
+        return None if pieces is None else "".join(piece.text for piece in pieces)
+
+
+class _JudgingReader(_Reader):
+    """A judging rail: each message that it has not let pass before; all of them in one text where it asks a model."""
+
+    def __init__(self, rail: Judge, conversation: Conversation, passed: Passed, trusted: Sequence[str]) -> None:
+        super().__init__(rail.flow, conversation, passed)
+        self._rail = rail
+        self._trusted = trusted
+
+    async def _rule(self, turn: Turn) -> Verdict:
+        now = replace(turn, messages=self.conversation.messages)
+        unread = [at for at, message in enumerate(now.messages) if self._is_unread(message, now)]
+        scope = getattr(self._rail, "input_scope", "message")
+        if not unread:
+            return allow()
+        if scope == "conversation":
+            return await self._rail.judge(now.user_message, now)
+        verdict = await (self._in_one(unread, now) if scope == "messages" else self._one_by_one(unread, now))
+        if verdict.decision != "block":
+            for at in unread:
+                self._passed.add(self._digest_of(self.conversation.messages[at], now))
+        return verdict
+
+    def _is_unread(self, message: Message, turn: Turn) -> bool:
+        if message.get("role") in self._trusted or not everything_in(message).strip():
+            return False
+        return not self._passed.holds(self._digest_of(message, turn))
+
+    def _digest_of(self, message: Message, turn: Turn) -> bytes:
+        return self._digest(message, turn.context)
+
+    async def _in_one(self, unread: Sequence[int], turn: Turn) -> Verdict:
+        """One question about all of them; the text itself where there is only one."""
+        texts = [everything_in(turn.messages[at]) for at in unread]
+        if len(unread) > 1:
+            texts = [f"{turn.messages[at].get('role')}: {text}" for at, text in zip(unread, texts, strict=True)]
+        return await self._rail.judge("\n\n".join(texts), turn)
+
+    async def _one_by_one(self, unread: Sequence[int], turn: Turn) -> Verdict:
+        for at in unread:
+            verdict = await self._judge_message(at, turn)
+            if verdict.decision == "block":
+                return verdict
+        return allow()
+
+    async def _judge_message(self, at: int, turn: Turn) -> Verdict:
+        """Each part alone, and then all that the message says: joined, and as one word where a text was split."""
+        message = self.conversation.messages[at]
+        parts, rewritten = parts_of(message), list[str]()
+        for part in parts:
+            verdict = await self._rail.judge(part, turn)
+            if verdict.decision == "block":
+                return verdict
+            rewritten.append(part if verdict.text is None else verdict.text)
+        if rewritten != parts:
+            message = self.conversation.messages[at] = _with_parts([message], rewritten)[0]
+        for text in dict.fromkeys((everything_in(message), " ".join(rewritten), "".join(rewritten))):
+            if not text or [text] == rewritten:
+                continue
+            verdict = await self._rail.judge(text, turn)
+            if verdict.decision == "block":
+                return verdict
+            if verdict.decision == "rewrite" and verdict.text != text:
+                raise RailError("it rewrote text that stands in several parts of a message")
+        return allow()
+
+
+def _reader(
+    judge: Judge, conversation: Conversation, passed: Passed, trusted: Sequence[str], *, copies: bool
+) -> _Reader:
+    """``copies``: rails run at once, so each reads what the client sent."""
+    own = Conversation(list(conversation.messages), conversation.params) if copies else conversation
+    if isinstance(judge, IncrementalJudge):
+        return _LocalReader(judge, own, passed)
+    return _JudgingReader(judge, own, passed, trusted)
+
+
+def everything_in(message: Message) -> str:
+    """All that a message says, for a judge: its content alone where it has nothing else."""
+    return "\n".join(filter(None, [text_of(message), *map(readable, other_texts(message))]))
+
+
+def runs(messages: Sequence[Message]) -> list[tuple[int, int]]:
+    """Where messages of one role stand in a row: providers merge them into one turn."""
+    found: list[tuple[int, int]] = []
+    for at, message in enumerate(messages):
+        if found and messages[found[-1][0]].get("role") == message.get("role"):
+            found[-1] = (found[-1][0], at + 1)
         else:
-            masked = text
-            for judge in masking:
-                masked = await judge.masked(masked)
-        if masked != text:
-            messages[index] = _with_text(message, masked)
-    return messages, None
+            found.append((at, at + 1))
+    return found
 
 
-def _since_last_answer(messages: Sequence[Message]) -> int:
-    """The index of the first message that no answer follows."""
-    answers = [index for index, message in enumerate(messages) if message.get("role") == "assistant"]
-    return answers[-1] + 1 if answers else 0
+def distributed(texts: Sequence[str], separator: str, pieces: Sequence[Piece]) -> list[str]:
+    """The texts as the pieces of their joined text leave them: what replaces a match stands where the match begins."""
+    starts = list(accumulate((len(text) + len(separator) for text in texts[:-1]), initial=0))
+    found: list[list[str]] = [[] for _ in texts]
+    position = 0
+    for piece in pieces:
+        owner = bisect_right(starts, position) - 1
+        end = position + piece.source
+        if not piece.as_is:
+            found[owner].append(piece.text)
+        while piece.as_is and owner < len(texts) and starts[owner] < end:
+            start = max(0, position - starts[owner])
+            found[owner].append(texts[owner][start : end - starts[owner]])
+            owner += 1
+        position = end
+    return ["".join(own) for own in found]
 
 
-def text_of(message: Message) -> str:
-    content = message.get("content")
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, list) else []
-    return "".join(str(part.get("text", "")) for part in parts if isinstance(part, Mapping))
+def _with_parts(messages: Sequence[Message], texts: Sequence[str]) -> list[Message]:
+    """The messages, with these texts in the places of the parts of their contents."""
+    left = list(texts)
+    changed: list[Message] = []
+    for message in messages:
+        content = message.get("content")
+        if isinstance(content, str):
+            changed.append({**message, "content": left.pop(0)} if content else message)
+        elif isinstance(content, Sequence):
+            changed.append({**message, "content": [_part(part, left) for part in content]})
+        else:
+            changed.append(message)
+    return changed
 
 
-def _with_text(message: Message, text: str) -> Message:
-    """The message saying ``text``; of several text parts the first says all of it."""
-    content = message.get("content")
-    if isinstance(content, str):
-        return {**message, "content": text}
-    parts: list[Any] = []
-    for part in content if isinstance(content, list) else []:
-        if not isinstance(part, Mapping) or "text" not in part:
-            parts.append(part)
-        elif text:
-            parts.append({**part, "text": text})
-            text = ""
-    return {**message, "content": parts}
+def _part(part: Any, left: list[str]) -> Any:
+    if isinstance(part, str):
+        return left.pop(0) if part else part
+    if isinstance(part, Mapping) and isinstance(part.get("text"), str) and part["text"]:
+        return {**part, "text": left.pop(0)}
+    return part
+
+
+def _refuse_fixed(text: Text) -> None:
+    """A key, or the text of a file, cannot be masked where it stands: the request is stopped instead."""
+    if text.fixed:
+        raise Blocked

@@ -26,6 +26,9 @@ _TOPIC_RESTRICTION = (
 class PromptJudge:
     """Asks its model about the text with the prompt that the config gives for its task."""
 
+    input_scope = "messages"
+    """All messages that are to be judged are put into one question."""
+
     def __init__(self, config: RailsConfig, flow: Flow, stage: Stage) -> None:
         self.flow: str = flow
         self._config = config
@@ -75,6 +78,8 @@ class PromptJudge:
 
 class TopicJudge(PromptJudge):
     """Gives the model the whole conversation, under its prompt as the system message."""
+
+    input_scope = "conversation"
 
     def _messages(self, text: str, turn: Turn) -> Sequence[Mapping[str, Any]]:
         system = "\n".join(str(message["content"]) for message in super()._messages(text, turn)).strip()

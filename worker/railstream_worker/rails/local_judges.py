@@ -12,6 +12,7 @@ from railstream.config import Flow, RailsConfig
 from railstream.errors import ConfigurationError
 
 from railstream_worker.rails.incremental import Chain, IncrementalRail
+from railstream_worker.rails.pieces import Piece
 from railstream_worker.rails.port import Turn
 from railstream_worker.rails.searcher import Searcher
 from railstream_worker.rails.verdict import Stage, Verdict, allow, block, rewrite
@@ -29,18 +30,17 @@ class IncrementalJudge:
         self._rail = rail
 
     async def judge(self, text: str, turn: Turn) -> Verdict:
-        passed, blocked = await self._pass(text)
-        if blocked:
+        pieces = await self.read(text)
+        if pieces is None:
             return block()
+        passed = "".join(piece.text for piece in pieces)
         return allow() if passed == text else rewrite(passed)
 
-    async def masked(self, text: str) -> str:
-        return (await self._pass(text))[0]
-
-    async def _pass(self, text: str) -> tuple[str, bool]:
+    async def read(self, text: str) -> Sequence[Piece] | None:
+        """What the rail makes of the text, in pieces that know their source; ``None`` when it blocks it."""
         chain = Chain((self._rail,))
-        passed = await Searcher(chain).push(text, final=True)
-        return "".join(piece.text for piece in passed), chain.blocked_by is not None
+        passed = await Searcher(chain, exact=True).push(text, final=True)
+        return None if chain.blocked_by is not None else passed
 
 
 class PresidioJudge:

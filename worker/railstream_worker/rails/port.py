@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from railstream.config.rails import Channel
+from railstream.messages import last_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +49,13 @@ class Turn:
     activated: list[dict[str, Any]] = field(default_factory=list)
     """Filled by the rails as they run: NeMo's ``activated_rails`` entries."""
 
+    params: Mapping[str, Any] = field(default_factory=dict)
+    """The request's options for the provider, which may hold texts too; input rails that mask replace them."""
+
     @property
     def user_message(self) -> str:
         """The text of the last user message."""
-        for message in reversed(self.messages):
-            if message.get("role") == "user":
-                content = message.get("content")
-                if isinstance(content, str):
-                    return content
-                if isinstance(content, list):
-                    return "".join(part.get("text", "") for part in content if isinstance(part, dict))
-        return ""
+        return last_text(self.messages, "user")
 
 
 @dataclass(frozen=True, slots=True)

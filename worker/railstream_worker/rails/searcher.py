@@ -17,8 +17,10 @@ _TURN: Final = 0.002  # seconds for which slices follow each other before other 
 class Searcher:
     """The searches of one text. One call at a time."""
 
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, chain: Chain, *, exact: bool = False) -> None:
+        """``exact``: every piece is given by itself, also of a long text."""
         self._chain = chain
+        self._exact = exact
         self._within = OffLoopTime()
         self._passed: list[Piece] = []
 
@@ -31,7 +33,7 @@ class Searcher:
                 pieces = self._chain.push(text[at : at + SLICE], final and last)
             except OffLoop:
                 pieces = await off_loop(self._chain.resume, self._within)
-            self._passed += together(pieces, 1) if len(text) > SLICE else pieces
+            self._passed += together(pieces, 1) if len(text) > SLICE and not self._exact else pieces
             if self._chain.blocked_by is not None:
                 break
             if not last and time.perf_counter() - began > _TURN:
