@@ -5,7 +5,8 @@ key                                       type     meaning
 ========================================  =======  ==========================================================
 ``railstream:jobs[:<pool>]``              stream   jobs to run; group ``workers``; written through FastStream
 ``railstream:dead``                       stream   jobs that failed their last delivery, with the reason
-``railstream:workers``                    zset     worker name -> last seen, unix seconds
+``railstream:workers``                    zset     worker name -> last seen, unix seconds by Redis's clock
+``railstream:worker:<name>``              hash     pool and version of a worker; expires when the worker has died
 ``railstream:gateway:<name>``             string   expires when its gateway has died; ``readers:<name>`` of requests
 ``railstream:{pp}:events:<id>``           stream   one request's events; entry id ``<attempt>-<seq>``
 ``railstream:{pp}:request:<id>``          hash     status, owner, model, config, times, cancel flag, readers
@@ -41,6 +42,10 @@ PARTITIONS = tuple(f"{n:02x}" for n in range(256))
 
 def gateway(name: str) -> str:
     return f"railstream:gateway:{name}"
+
+
+def worker(name: str) -> str:
+    return f"railstream:worker:{name}"
 
 
 def jobs(pool: str = "") -> str:
