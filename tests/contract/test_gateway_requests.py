@@ -255,7 +255,7 @@ async def test_readyz_wants_redis_and_a_worker(rig: Rig) -> None:
     assert (await rig.http.get(f"{served.url}/readyz")).status_code == 503
     await rig.redis.zadd(keys.WORKERS, {"w": time.time() - 60})
     assert (await rig.http.get(f"{served.url}/readyz")).status_code == 503
-    await rig.redis.zadd(keys.WORKERS, {"w": time.time()})
+    await worker_records.write(rig.redis, WorkerRecord("w", version=1))
     answer = await rig.http.get(f"{served.url}/readyz")
     assert (answer.status_code, answer.json()["workers"]) == (200, 1)
 

@@ -12,6 +12,7 @@ from railstream.errors import InvalidRequestError, RailstreamError, RequestNotFo
 from railstream.events import Started
 from railstream.graph import check_graph
 from railstream.job import Job, Operation
+from railstream.requests import Record
 from starlette.responses import Response
 
 from railstream_gateway import records, submission
@@ -22,10 +23,9 @@ from railstream_gateway.flow_body import FlowBody, FlowOperation
 from railstream_gateway.flow_view import FlowView, edges_of, flow_object
 from railstream_gateway.gateway import Gateway
 from railstream_gateway.openapi import CANCEL_FLOW, FLOW, GET_FLOW
-from railstream_gateway.records import Record
 from railstream_gateway.requests import read_as
 from railstream_gateway.resolution import Served, resolve_one
-from railstream_gateway.routes.completions import RETRY_AFTER, flag, replay, stream_again
+from railstream_gateway.routes.completions import RETRY_AFTER, checked, flag, replay, stream_again
 from railstream_gateway.stream_response import StreamResponse
 
 router = APIRouter(prefix="/v1/flows")
@@ -68,6 +68,7 @@ async def get_flow(request: Request, id: str) -> Response:
     if streaming:
         return await stream_again(gateway, request, record, FlowView())
     headers = {"x-request-id": id}
+    record = await checked(gateway, record)
     if not record.ended:
         return json_answer(record.describe() | {"object": "flow"}, 202, headers | RETRY_AFTER)
     fold = await replay(gateway, record)
