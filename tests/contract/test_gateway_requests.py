@@ -11,8 +11,9 @@ import pytest
 from contract.gateway_rig import QUESTION, Rig
 from harness.sse import opened
 from harness.waiting import until
-from railstream import keys
+from railstream import keys, worker_records
 from railstream.ids import new_request_id
+from railstream.worker_records import WorkerRecord
 
 HI = [{"role": "user", "content": "hi"}]
 BAD: list[tuple[dict[str, Any], int, str | None, str]] = [

@@ -27,7 +27,7 @@ async def live() -> Response:
 
 @router.get("/readyz", response_model=None)
 async def ready(request: Request) -> Response:
-    """200 when Redis takes a write, a worker lives that can serve a pool of this gateway, and the gateway does not stop.
+    """200 when Redis takes a write, a worker serves a pool of this gateway, and this gateway does not stop.
 
     Pools that nobody serves are named: their requests wait, and end after the queue's time.
     """
