@@ -60,7 +60,8 @@ class RepeatingPipeline(Pipeline):
 
 class RepeatingRedis(Redis):
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
-        return RepeatingPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        given = (self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        return RepeatingPipeline(*given)  # type: ignore[no-untyped-call]
 
     async def _send_command_parse_response(self, conn: Any, command_name: Any, *args: Any, **options: Any) -> Any:
         send = super()._send_command_parse_response

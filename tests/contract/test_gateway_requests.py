@@ -261,6 +261,28 @@ async def test_readyz_wants_redis_and_a_worker(rig: Rig) -> None:
     assert (answer.status_code, answer.json()["workers"]) == (200, 1)
 
 
+async def test_readyz_counts_workers_of_its_own_pools_and_names_those_that_nobody_serves(rig: Rig) -> None:
+    served = await rig.serve()
+    await worker_records.write(rig.redis, WorkerRecord("other", pool="gpu", version=1))
+    answer = await rig.http.get(f"{served.url}/readyz")
+    assert (answer.status_code, answer.json()["workers"]) == (503, 0)
+    assert answer.json()["unserved_pools"] == ["default"]
+    feeding = await rig.serve(pool="gpu")
+    assert (await rig.http.get(f"{feeding.url}/readyz")).json()["pools"] == {"gpu": 1}
+
+
+async def test_readyz_is_503_while_redis_refuses_writes(rig: Rig) -> None:
+    served = await rig.serve()
+    await worker_records.write(rig.redis, WorkerRecord("w", version=1))
+    assert (await rig.http.get(f"{served.url}/readyz")).status_code == 200
+    await rig.redis.config_set("min-replicas-to-write", 1)
+    try:
+        answer = await rig.http.get(f"{served.url}/readyz")
+    finally:
+        await rig.redis.config_set("min-replicas-to-write", 0)
+    assert (answer.status_code, answer.json()["redis"]) == (503, False)
+
+
 async def test_a_redis_that_is_down_is_503_at_once(rig: Rig, start_redis: Any) -> None:
     server = start_redis()
     served = await rig.serve(redis_url=server.url, redis_timeout=0.5)
