@@ -130,10 +130,11 @@ class JobWatch:
         self._queue_timeout = queue_timeout
         self._retention = retention
 
-    async def check(self, request_id: str, unmarked_for: float | None = None) -> bool:
+    async def check(self, request_id: str, unmarked_for: float | None = None, silent: float = 0) -> bool:
         """End a request that cannot be answered any more. True when it is ended, by whomever.
 
-        ``unmarked_for``: seconds that a reader has seen it without an entry in the queue.
+        ``unmarked_for``: seconds that a reader has seen it without an entry in the queue. ``silent``: seconds since its
+        reader was given an event.
         """
         found: list[Any] = await self._redis.hmget(keys.request(request_id), FIELDS)
         status, job, mark, attempt, owner, pool, created = (value.decode() if value else "" for value in found)
@@ -146,13 +147,14 @@ class JobWatch:
             waited = place.now - float(created or 0) if unmarked_for is None else unmarked_for
             error = lost(request_id) if waited > (UNMARKED if unmarked_for is None else 0) else None
         else:
-            error = await self._verdict(request_id, place, entry, owner, float(created or 0), running=bool(job))
+            since = float(created or 0)
+            error = await self._verdict(request_id, place, entry, owner, since, silent, running=bool(job))
         if error is None:
             return False
         return await self._end(request_id, error, (status, job, mark, attempt))
 
     async def _verdict(
-        self, request_id: str, place: Place, entry: str, owner: str, created: float, *, running: bool
+        self, request_id: str, place: Place, entry: str, owner: str, created: float, silent: float, *, running: bool
     ) -> RailstreamError | None:
         queued_at = int(entry.partition("-")[0]) / 1000 if entry else created
         waited = place.idle if place.holder else place.now - queued_at
@@ -163,8 +165,8 @@ class JobWatch:
             if running and not place.holder and await self._lives(owner):
                 return None  # its group was made again: another worker will be given it, or it ends by itself
             return too_long
-        if await self._lives(place.holder or owner):
-            return None
+        if silent <= self._queue_timeout and await self._lives(place.holder or owner):
+            return None  # past that the worker lives, and runs this job no more
         return lost(request_id)
 
     async def _lives(self, worker: str) -> bool:

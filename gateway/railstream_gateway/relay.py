@@ -33,9 +33,9 @@ RETRY: Final = 0.25
 """Seconds before a read of the stream that failed is tried again."""
 PLAIN: Final = b" chunk 0\n"
 """Behind the id of a published chunk that has no ``choice``."""
-Check = Callable[[str, float | None], Awaitable[bool]]
-"""Given a request id and for how many seconds its job has been missing from the queue (``None``: it is not), ends a
-request that cannot be answered any more, and returns true when it did."""
+Check = Callable[[str, float | None, float], Awaitable[bool]]
+"""Given a request id, for how many seconds its job has been missing from the queue (``None``: it is not), and how long
+its stream has been silent, ends a request that cannot be answered any more, and returns true when it did."""
 
 
 class Gap(StreamLostError):
@@ -91,6 +91,7 @@ class Relay:
         self._loop = asyncio.get_running_loop()
         self._heard = self._loop.time()
         self._passed = 0.0
+        self._spoke = self._heard
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
@@ -154,7 +155,7 @@ class Relay:
             now = self._loop.time()
             until = max(until, self._passed + timeout)
             if batch:
-                self._heard = now
+                self._heard = self._spoke = now
             if batch or self._woken or self.ended or now >= until:
                 self._woken = False
                 return batch
@@ -291,8 +292,12 @@ class Relay:
         elif behind > BEHIND:
             raise gap
 
+    def _silence(self) -> float:
+        """Seconds since the latest event."""
+        return self._loop.time() - max(self._passed, self._spoke)
+
     async def _look_for_job(self, missing: float | None) -> None:
-        if self._check is not None and await self._check(self.request_id, missing):
+        if self._check is not None and await self._check(self.request_id, missing, self._silence()):
             self._stale = True
 
 

@@ -33,9 +33,10 @@ def code_of(stream: Stream) -> str | None:
 
 @pytest.mark.parametrize("loss", ["DEL", "XTRIM", "XGROUP DESTROY"])
 async def test_g20_requests_end_when_the_job_stream_alone_is_lost(start_world: StartWorld, loss: str) -> None:
-    world = await start_world(workers=1, gateways=1, settings={"RAILSTREAM_CONCURRENCY": "2"})
+    world = await start_world(workers=0, gateways=1, settings={"RAILSTREAM_QUEUE_TIMEOUT": "10"})
+    await (await world.add_worker(concurrency=2)).ready()
     async with AsyncExitStack() as stack:
-        streams = [await stack.enter_async_context(asking(world, words=60, rate=15)) for _ in range(5)]
+        streams = [await stack.enter_async_context(asking(world, words=30, rate=15)) for _ in range(5)]
         await asyncio.gather(*(stream.read(frames=3) for stream in streams[:2]))
         with world.redis.client() as redis:
             match loss:

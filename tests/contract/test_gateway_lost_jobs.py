@@ -114,6 +114,16 @@ async def test_a_running_stream_whose_owner_lives_is_not_ended_when_the_queue_is
     assert stream.done
 
 
+async def test_a_job_that_its_living_owner_has_forgotten_ends_after_the_time_of_the_queue(rig: Rig) -> None:
+    served = await rig.serve(queue_timeout=0.5)
+    await worker_records.write(rig.redis, WorkerRecord("w", version=1))
+    async with served.ask() as stream:
+        await _run(rig, served, stream, "w")
+        await _delete(rig.redis)
+        frames = await stream.read()
+    assert frames[-2].json["error"]["code"] == "job_lost"
+
+
 async def test_a_running_stream_whose_owner_is_dead_and_whose_job_is_gone_ends_above_its_attempt(rig: Rig) -> None:
     served = await rig.serve()
     async with served.ask() as stream:
