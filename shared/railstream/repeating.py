@@ -60,11 +60,10 @@ class RepeatingPipeline(Pipeline):
 
 class RepeatingRedis(Redis):
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
-        given = (self.connection_pool, self.response_callbacks, transaction, shard_hint)
-        return RepeatingPipeline(*given)  # type: ignore[no-untyped-call]
+        return RepeatingPipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
 
     async def _send_command_parse_response(self, conn: Any, command_name: Any, *args: Any, **options: Any) -> Any:
-        send = super()._send_command_parse_response
+        send: Any = super()._send_command_parse_response
         return await _safely(is_repeatable(args), conn, lambda: send(conn, command_name, *args, **options))
 
 

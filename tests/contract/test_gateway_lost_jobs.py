@@ -11,6 +11,7 @@ import pytest
 from contract.gateway_rig import QUESTION, Rig, Served, Writer
 from harness.waiting import until
 from railstream import dead_letters, events, job, keys, worker_records
+from railstream.conversations import Entry, RedisSessions
 from railstream.errors import JobLostError
 from railstream.worker_records import WorkerRecord
 from railstream_gateway import relay
@@ -248,6 +249,23 @@ async def test_a_dead_flow_that_is_retried_is_a_flow(rig: Rig) -> None:
     await asking
     assert await dead_letters.retry(rig.redis, letter) == "reopened"
     assert (await rig.http.get(f"{served.api}/flows/{writer.id}")).status_code == 202
+
+
+async def test_a_dead_job_of_a_thread_that_is_retried_answers_on_its_thread(rig: Rig) -> None:
+    served = await rig.serve()
+    async with served.ask(headers=CONTINUE, thread_id="a-thread-of-many-letters") as stream:
+        writer = await (await rig.next_job()).start()
+        letter = await _dead(rig, writer)
+        await stream.read()
+    assert await dead_letters.retry(rig.redis, letter) == "reopened"
+    busy = QUESTION | {"thread_id": "a-thread-of-many-letters"}
+    assert (await rig.http.post(served.completions, json=busy)).json()["error"]["code"] == "branch_busy"
+    again = (await rig.next_job()).job
+    sessions = RedisSessions(rig.redis)
+    answer = Entry({"role": "assistant", "content": "b"}, time.time(), again.id)
+    assert await sessions.end_turn(again.session, again.branch, again.id, 2, answer)
+    said = [entry.message["content"] for entry in await sessions.messages(again.session, "", again.branch)]
+    assert said == [QUESTION["messages"][0]["content"], "b"]  # type: ignore[index]
 
 
 async def test_a_letter_whose_request_has_another_end_or_has_expired_says_so(rig: Rig) -> None:
