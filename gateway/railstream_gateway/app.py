@@ -27,6 +27,7 @@ from railstream_gateway.auth import ApiKeys
 from railstream_gateway.edge import Edge
 from railstream_gateway.gateway import Gateway
 from railstream_gateway.hub import Hub
+from railstream_gateway.lost_jobs import JobWatch
 from railstream_gateway.open_streams import OpenStreams
 from railstream_gateway.presence import Presence
 from railstream_gateway.routes import chat, completions, flows, health, models, playground, sessions
@@ -72,6 +73,7 @@ def create_app(
             retention=settings.retention,
             cancelled=lambda: telemetry.instruments.cancelled("disconnect"),
         ),
+        jobs=JobWatch(redis, queue_timeout=settings.queue_timeout, retention=settings.retention),
         api_keys=ApiKeys(settings.api_keys),
         telemetry=telemetry,
     )

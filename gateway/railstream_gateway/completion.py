@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
 from railstream import events
 from railstream.choice import Choice
+from railstream.deltas import decode_delta
 from railstream.events import (
     Blocked,
     Event,
@@ -17,8 +17,6 @@ from railstream.events import (
     OperationStarted,
     Started,
 )
-
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Fold:
@@ -48,8 +46,8 @@ class Fold:
                 self.terminal = events.decode(event)
 
     def _chunk(self, event: Event) -> None:
-        choice: dict[str, Any] = _decode(event.choice) if event.choice else {}
-        self._choice(choice.get("index", 0)).add(_decode(event.data), choice.get("logprobs"))
+        choice: dict[str, Any] = decode_delta(event.choice) if event.choice else {}
+        self._choice(choice.get("index", 0)).add(decode_delta(event.data), choice.get("logprobs"))
 
     def _choice(self, index: int) -> Choice:
         return self._choices.setdefault(index, Choice())

@@ -12,10 +12,10 @@ from railstream import keys
 from railstream.errors import BadCursorError
 from railstream.events import STARTED, Event
 from railstream.ids import START, EventId, parse_event_id
+from railstream.requests import Record
 from redis.asyncio import Redis
 
 from railstream_gateway.frames import OpenAIView
-from railstream_gateway.records import Record
 from railstream_gateway.relay import to_events
 
 
@@ -58,6 +58,7 @@ async def locate(redis: Redis, record: Record, cursor: EventId, *, native: bool)
     Raises:
         BadCursorError: the stream has not given it out.
     """
+    cursor = record.position_after_retry(cursor)
     if cursor == START:
         return FROM_THE_START
     pipeline = redis.pipeline(transaction=True)

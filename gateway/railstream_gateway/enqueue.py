@@ -1,46 +1,61 @@
-"""Put a job into the queue, once: idempotent on the request id, and on the client's own key.
+"""Give a request its id, by the client's Idempotency-Key if it has one, and put its job into the queue.
 
-The hash, the job and the mark that the job is queued leave in one pipeline, in this order. Who finds the hash
-without the mark sends the job again; of two entries of one request the workers drop the second.
+A key stands for one request of one endpoint for as long as that can still be answered: a request whose answer has
+expired, that was cancelled because its only reader left, or that no worker has run gives the key to a new request.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
-import msgspec
 from faststream.redis.parser import BinaryMessageFormatV1
 from railstream import job as jobs
-from railstream import keys
+from railstream import keys, requests
 from railstream.errors import IdempotencyConflictError, InvalidRequestError
-from railstream.ids import new_request_id
+from railstream.ids import created_at, new_request_id
 from railstream.job import Job
+from railstream.repeating import RepeatableScript
+from railstream.requests import TTL, Record
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-
-from railstream_gateway.records import TTL
-
-log = logging.getLogger(__name__)
 
 LONGEST_KEY: Final = 255
-MARK: Final = "enqueued"
+YOUNG: Final = 30.0
+"""Seconds that a request may take from its Idempotency-Key to its place in the queue."""
+NEVER_RUN: Final = frozenset({"job_lost", "queue_timeout"})
+"""Codes of ends that a repeat of the request does not get as its answer."""
+
+_CLAIM: Final = RepeatableScript("""
+-- KEYS idempotency   ARGV wanted, seconds, what it gives way to or ''.  Returns what the key stands for
+local kept = redis.call('GET', KEYS[1])
+if not kept or kept == ARGV[3] then
+  redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+  return ARGV[1]
+end
+return kept
+""")
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The id of a request. ``repeated``: its Idempotency-Key was used before, with the same body."""
+    """The id of a request. ``record``: what is known of it when its Idempotency-Key has been used before."""
 
     request_id: str
     repeated: bool = False
+    record: Record | None = None
+
+    @property
+    def attaches(self) -> bool:
+        """Whether the request is in the queue, running or over, so that there is nothing to queue."""
+        return self.record is not None and self.record.enqueued
 
 
-async def identify(redis: Redis, key: str | None, tenant: str, fingerprint: Callable[[], str]) -> Identity:
-    """A new request id, or the one that the Idempotency-Key stands for.
+async def identify(
+    redis: Redis, key: str | None, tenant: str, fingerprint: Callable[[], str], *, kind: str = "chat"
+) -> Identity:
+    """A new request id, or the one that the Idempotency-Key stands for at the endpoint of this kind of job.
 
     Raises:
         IdempotencyConflictError: the key stands for another body.
@@ -49,42 +64,45 @@ async def identify(redis: Redis, key: str | None, tenant: str, fingerprint: Call
         return Identity(new_request_id())
     if not key or len(key) > LONGEST_KEY:
         raise InvalidRequestError(f"an Idempotency-Key has 1 to {LONGEST_KEY} characters", param="Idempotency-Key")
-    digest = sha256(f"{tenant}\0{key}".encode()).hexdigest()
-    name = keys.idempotency(digest)
-    request_id = new_request_id(partition=digest[-2:])
-    asked = fingerprint()
-    while not await redis.set(name, f"{request_id} {asked}", nx=True, ex=TTL):
-        kept = await redis.get(name)
-        if not isinstance(kept, bytes):
-            continue  # it expired between the two commands
-        first, _, body = kept.decode().partition(" ")
-        if body != asked:
+    place = tenant if kind == "chat" else f"{tenant}\0{kind}"
+    digest = sha256(f"{place}\0{key}".encode()).hexdigest()
+    request_id, body = new_request_id(partition=digest[-2:]), fingerprint()
+    stale = ""
+    while True:
+        kept = await _claim(redis, keys.idempotency(digest), f"{request_id} {body}", stale)
+        first, _, first_body = kept.partition(" ")
+        if first == request_id:
+            return Identity(request_id)
+        if first_body != body:
             raise IdempotencyConflictError(
-                f"the Idempotency-Key of request {first} came again with another body", param="Idempotency-Key"
+                f"the Idempotency-Key of request {first} came again with another body: use a new key",
+                param="Idempotency-Key",
             )
-        return Identity(first, repeated=True)
-    return Identity(request_id)
+        fields: dict[Any, Any] = await redis.hgetall(keys.request(first))
+        record = requests.decode(first, fields)
+        if _answers(first, record):
+            return Identity(first, repeated=True, record=record)
+        stale = kept
 
 
-async def is_enqueued(redis: Redis, request_id: str) -> bool:
-    """Whether the job of a request is known to be in the queue."""
-    return bool(await redis.hexists(keys.request(request_id), MARK))
+async def _claim(redis: Redis, name: str, wanted: str, stale: str) -> str:
+    kept: bytes = await redis.eval(_CLAIM, 1, name, wanted, TTL, stale)
+    return kept.decode()
+
+
+def _answers(request_id: str, record: Record | None) -> bool:
+    """Whether a repeat gets this request's answer. One that nobody knows may be on its way to the queue."""
+    if record is None:
+        return requests.now() - created_at(request_id) < YOUNG
+    if record.error in NEVER_RUN:
+        return False
+    return record.cancel != "disconnect" or record.status in ("finished", "blocked", "failed")
 
 
 async def enqueue(redis: Redis, job: Job, *, pool: str, policy: str, headers: dict[str, str], gateway: str) -> str:
-    """Queue a job, with one reader of this gateway counted; returns its entry's id. A connection that breaks is tried
-    once more.
-
-    Raises:
-        redis.RedisError: Redis is down or refuses; the job may be queued all the same.
-    """
+    """Queue a job, with one reader of this gateway counted; returns its entry's id. See `railstream.requests.queue`."""
     message = await _message(job, headers)
-    fields = _fields(job, policy, gateway)
-    try:
-        return await _send(redis, job, message, pool, fields)
-    except (RedisConnectionError, RedisTimeoutError) as error:
-        log.info("request %s: sent to the queue again: %s", job.id, error)
-        return await _send(redis, job, message, pool, fields)
+    return await requests.queue(redis, job, message, pool=pool, policy=policy, gateway=gateway)
 
 
 async def _message(job: Job, headers: dict[str, str]) -> bytes:
@@ -98,31 +116,3 @@ async def _message(job: Job, headers: dict[str, str]) -> bytes:
         correlation_id=job.id,
     )
     return head + jobs.encode(job)
-
-
-async def _send(redis: Redis, job: Job, message: bytes, pool: str, fields: dict[Any, Any]) -> str:
-    key = keys.request(job.id)
-    pipeline = redis.pipeline(transaction=False)
-    pipeline.hsetnx(key, "status", "queued")
-    pipeline.hset(key, mapping=fields)
-    pipeline.expire(key, TTL)
-    pipeline.xadd(keys.jobs(pool), {"__data__": message})
-    pipeline.hset(key, MARK, "1")
-    entry: bytes = (await pipeline.execute())[3]
-    return entry.decode()
-
-
-def _fields(job: Job, policy: str, gateway: str) -> dict[Any, Any]:
-    return {
-        "kind": job.kind,
-        "model": job.model,
-        "configs": msgspec.json.encode(job.configs),
-        "tenant": job.tenant,
-        "created": f"{job.created:.3f}",
-        "stream": int(job.stream),
-        "include_usage": int(job.include_usage),
-        "on_disconnect": policy,
-        "readers": 1,
-        f"readers:{gateway}": 1,
-        "traceparent": job.traceparent,
-    }

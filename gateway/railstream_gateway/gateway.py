@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from railstream_gateway.admission import Admission
 from railstream_gateway.auth import ApiKeys
 from railstream_gateway.hub import Hub
+from railstream_gateway.lost_jobs import JobWatch
 from railstream_gateway.open_streams import OpenStreams
 from railstream_gateway.presence import Presence
 
@@ -27,6 +28,7 @@ class Gateway:
     admission: Admission
     open_streams: OpenStreams
     presence: Presence
+    jobs: JobWatch
     api_keys: ApiKeys
     telemetry: Telemetry
 

@@ -54,6 +54,7 @@ class Reading:
             request_id,
             after=position.after,
             limit=gateway.settings.client_buffer,
+            check=gateway.jobs.check,
         )
 
     async def open(self, *, new: bool = False) -> None:

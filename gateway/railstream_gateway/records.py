@@ -6,21 +6,22 @@ that has expired, and never ends a stream that a worker has begun.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
-from railstream import events, keys
+from railstream import events, keys, requests
 from railstream.errors import RequestNotFoundError
-from railstream.events import Cancelled, Started
+from railstream.events import Cancelled
 from railstream.ids import is_request_id
+from railstream.repeating import RepeatableScript
+from railstream.requests import ENDED, Record
 from redis.asyncio import Redis
 
-TTL: Final = 24 * 3600
-"""Seconds that a request's keys live when nobody ever ends it; the worker shortens it at the end."""
-ENDED: Final = frozenset(name.decode() for name in events.TERMINAL)
+OPERATION_AGE: Final = 60
+"""Seconds that the token of a change of readers is known: a repeat after a broken connection comes at once."""
 
 _READING: Final = """
 -- The gateways that have readers of a request: one field each, so that a dead one's can be told from the others'
@@ -34,23 +35,25 @@ local function reading(key)
 end
 """
 
-_READERS: Final = (
+_READERS: Final = RepeatableScript(
     _READING
     + """
--- KEYS request   ARGV change, policy, gateway
+-- KEYS request, token of this change   ARGV change, policy, gateway, seconds that the token is known
 -- Returns {status, policy, gateway with readers, ...}; nothing when there is no such request
 if redis.call('EXISTS', KEYS[1]) == 0 then return {} end
 if ARGV[2] ~= '' then redis.call('HSET', KEYS[1], 'on_disconnect', ARGV[2]) end
 local own = 'readers:' .. ARGV[3]
-if redis.call('HINCRBY', KEYS[1], own, ARGV[1]) <= 0 then redis.call('HDEL', KEYS[1], own) end
-redis.call('HINCRBY', KEYS[1], 'readers', ARGV[1])
+if ARGV[1] ~= '0' and redis.call('SET', KEYS[2], '1', 'NX', 'EX', ARGV[4]) then
+  if redis.call('HINCRBY', KEYS[1], own, ARGV[1]) <= 0 then redis.call('HDEL', KEYS[1], own) end
+  redis.call('HINCRBY', KEYS[1], 'readers', ARGV[1])
+end
 local told = redis.call('HMGET', KEYS[1], 'status', 'on_disconnect')
 for _, name in ipairs(reading(KEYS[1])) do told[#told + 1] = name end
 return told
 """
 )
 
-_CANCEL: Final = (
+_CANCEL: Final = RepeatableScript(
     _READING
     + """
 -- KEYS events, request   ARGV cancel channel, id, reason, live channel, event data, now, retention, only when unread,
@@ -79,64 +82,15 @@ return first
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """The request hash. ``created`` in unix seconds."""
-
-    id: str
-    status: str
-    tenant: str
-    model: str
-    created: int
-    configs: tuple[str, ...]
-    kind: str
-    include_usage: bool
-    traceparent: str
-    cancel: str
-
-    @property
-    def ended(self) -> bool:
-        return self.status in ENDED
-
-    def started(self) -> Started:
-        """What the stream's first event says, for a stream that has lost it."""
-        return Started(self.id, self.model, self.created, self.configs, include_usage=self.include_usage)
-
-    def describe(self) -> dict[str, Any]:
-        """The status object: what is answered while there is no completion yet."""
-        return {
-            "id": self.id,
-            "object": "chat.completion.status",
-            "created": self.created,
-            "model": self.model,
-            "status": "cancelling" if self.cancel and not self.ended else self.status,
-        }
-
-
 async def load(redis: Redis, request_id: str, tenant: str) -> Record:
     """Raises `RequestNotFoundError` alike for what is unknown, expired, and somebody else's."""
     fields: dict[Any, Any] = {}
     if is_request_id(request_id):
         fields = await redis.hgetall(keys.request(request_id))
-    if b"status" not in fields or fields.get(b"tenant", b"").decode() != tenant:
+    record = requests.decode(request_id, fields)
+    if record is None or record.tenant != tenant:
         raise RequestNotFoundError(f"there is no request {request_id[:80]!r} here, or it has expired", param="id")
-
-    def text(name: bytes) -> str:
-        value: bytes = fields.get(name, b"")
-        return value.decode()
-
-    return Record(
-        id=request_id,
-        status=text(b"status"),
-        tenant=tenant,
-        model=text(b"model"),
-        created=int(float(text(b"created") or 0)),
-        configs=tuple(msgspec.json.decode(fields.get(b"configs", b"[]"), type=list[str])),
-        kind=text(b"kind") or "chat",
-        include_usage=text(b"include_usage") == "1",
-        traceparent=text(b"traceparent"),
-        cancel=text(b"cancel"),
-    )
+    return record
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +104,9 @@ class Readers:
 
 async def count_reader(redis: Redis, request_id: str, gateway: str, change: int, policy: str = "") -> Readers:
     """Add to a gateway's readers of a request, and perhaps set its policy."""
-    answer = await redis.eval(_READERS, 1, keys.request(request_id), change, policy, gateway)
+    token = keys.change_of_readers(request_id, secrets.token_hex(8))
+    given = (change, policy, gateway, OPERATION_AGE)
+    answer = await redis.eval(_READERS, 2, keys.request(request_id), token, *given)
     if not answer:
         return Readers()
     status, kept, *gateways = answer

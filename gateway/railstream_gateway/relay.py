@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from railstream import events, keys
 from railstream.errors import StreamLostError
 from railstream.events import Event, Restarted
 from railstream.ids import START, EventId, parse_event_id
+from railstream.requests import ENDED, MARK
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from railstream_gateway.enqueue import MARK
 from railstream_gateway.hub import Hub
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,9 @@ RETRY: Final = 0.25
 """Seconds before a read of the stream that failed is tried again."""
 PLAIN: Final = b" chunk 0\n"
 """Behind the id of a published chunk that has no ``choice``."""
-ENDED: Final = frozenset(name.decode() for name in events.TERMINAL)
+Check = Callable[[str, float | None, float], Awaitable[bool]]
+"""Given a request id, for how many seconds its job has been missing from the queue (``None``: it is not), and how long
+its stream has been silent, ends a request that cannot be answered any more, and returns true when it did."""
 
 
 class Gap(StreamLostError):
@@ -65,8 +67,11 @@ class Relay:
         after: EventId = START,
         limit: int,
         overflowed: Callable[[], None] = lambda: None,
+        check: Check | None = None,
     ) -> None:
-        """``limit``: bytes that may wait for a reader that does not take them; past it, ``overflowed`` is called."""
+        """``limit``: bytes that may wait for a reader that does not take them; past it, ``overflowed`` is called.
+        ``check`` is called in silence.
+        """
         self.request_id = request_id
         self.cursor = after
         self.ended = False
@@ -76,6 +81,7 @@ class Relay:
         self._hub = hub
         self._limit = limit
         self.overflowed = overflowed
+        self._check = check
         self._inbox: list[Event] = []
         self._inbox_bytes = 0
         self._stale = False
@@ -85,6 +91,7 @@ class Relay:
         self._loop = asyncio.get_running_loop()
         self._heard = self._loop.time()
         self._passed = 0.0
+        self._spoke = self._heard
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
@@ -148,7 +155,7 @@ class Relay:
             now = self._loop.time()
             until = max(until, self._passed + timeout)
             if batch:
-                self._heard = now
+                self._heard = self._spoke = now
             if batch or self._woken or self.ended or now >= until:
                 self._woken = False
                 return batch
@@ -194,14 +201,17 @@ class Relay:
         inbox, self._inbox, self._inbox_bytes = self._inbox, [], 0
         return self._advance(inbox)
 
-    def _advance(self, found: Iterable[Event]) -> list[Event]:
-        """What of ``found`` continues what left before; a hole makes the reader look into the stream."""
+    def _advance(self, found: Iterable[Event], *, stored: bool = False) -> list[Event]:
+        """What of ``found`` continues what left before; a hole makes the reader look into the stream.
+
+        ``stored``: it was read from the stream, where nothing can stand between the cursor and the first of it.
+        """
         batch: list[Event] = []
         for event in found:
             if event.id <= self.cursor:
                 self._compare(event)
                 continue
-            if not self._follows(event):
+            if not self._follows(event) and not (stored and self._fails(event)):
                 self._stale = True
                 break
             self.cursor = event.id
@@ -225,6 +235,10 @@ class Relay:
         restarted = events.decode(event)
         return isinstance(restarted, Restarted) and restarted.after == str(self.cursor)
 
+    def _fails(self, event: Event) -> bool:
+        """Whether it is the only event of an attempt, which failed: who ends a request that nobody runs writes it."""
+        return event.name == events.FAILED and event.id.seq == 0
+
     def _compare(self, event: Event) -> None:
         """A stream that starts again with another event is another stream under the same ids."""
         if event.name == events.STARTED and self._started is not None and event.data != self._started:
@@ -235,7 +249,7 @@ class Relay:
             page = await self._page()
             self._stale = len(page) == PAGE
             self._heard = self._loop.time()
-            batch = self._advance(page)
+            batch = self._advance(page, stored=True)
             if batch:
                 self._behind_since = None
                 return batch
@@ -268,11 +282,23 @@ class Relay:
         forgotten = status == b"queued" and not enqueued  # Redis kept the request and lost its job
         if not ended and not forgotten and (gap.latest == self.cursor or self.cursor == START):
             self._behind_since = None
+            await self._look_for_job(None)
             return
         now = self._loop.time()
         self._behind_since = self._behind_since or now
-        if now - self._behind_since > (PATIENCE if forgotten else BEHIND):
+        behind = now - self._behind_since
+        if forgotten and behind > PATIENCE:
+            await self._look_for_job(behind)
+        elif behind > BEHIND:
             raise gap
+
+    def _silence(self) -> float:
+        """Seconds since the latest event."""
+        return self._loop.time() - max(self._passed, self._spoke)
+
+    async def _look_for_job(self, missing: float | None) -> None:
+        if self._check is not None and await self._check(self.request_id, missing, self._silence()):
+            self._stale = True
 
 
 def _id_of(entries: Any) -> EventId | None:

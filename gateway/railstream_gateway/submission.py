@@ -12,7 +12,7 @@ from railstream.job import Job
 from railstream.telemetry.names import MESSAGE_ID
 
 from railstream_gateway import records, turns
-from railstream_gateway.enqueue import enqueue, identify, is_enqueued
+from railstream_gateway.enqueue import enqueue, identify
 from railstream_gateway.gateway import Gateway
 from railstream_gateway.presence import CANCEL, HEADER, parse_policy
 from railstream_gateway.reading import Reading
@@ -37,11 +37,13 @@ async def submit(
     """
     policy = parse_policy(request.headers.get(HEADER))
     gateway.open_streams.check_room()
-    identity = await identify(gateway.redis, request.headers.get("idempotency-key"), job.tenant, fingerprint)
-    job = msgspec.structs.replace(job, id=identity.request_id)
+    key = request.headers.get("idempotency-key")
+    identity = await identify(gateway.redis, key, job.tenant, fingerprint, kind=job.kind)
+    deadline = job.created + gateway.settings.queue_timeout
+    job = msgspec.structs.replace(job, id=identity.request_id, deadline=deadline)
     request.state.headers = {"x-request-id": job.id}
     logs.bind(request_id=job.id, trace_id=request.state.span.trace_id)
-    attached = identity.repeated and await is_enqueued(gateway.redis, job.id)
+    attached = identity.attaches
     if not attached:
         gateway.admission.admit(pool)
     # The request's channel is heard before the job is queued: nothing that is published can be missed.

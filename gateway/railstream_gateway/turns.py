@@ -14,11 +14,12 @@ from typing import Any, Final
 from railstream import keys
 from railstream.conversations import MAIN, Sessions, session_of_thread
 from railstream.errors import BranchBusyError, InvalidRequestError
+from railstream.ids import created_at
 from railstream.job import Job
+from railstream.requests import ENDED
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from railstream_gateway.records import ENDED
 from railstream_gateway.requests import ChatRequest
 
 YOUNG: Final = 30.0
@@ -101,5 +102,4 @@ async def runs(redis: Redis, request_id: str) -> bool:
     status: Any = await redis.hget(keys.request(request_id), "status")
     if status is not None:
         return status.decode() not in ENDED
-    begun = int(request_id.removeprefix("chatcmpl-")[:12], 16) / 1000
-    return time.time() - begun < YOUNG
+    return time.time() - created_at(request_id) < YOUNG

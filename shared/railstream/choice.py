@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from railstream.deltas import well_formed
+
 
 class Choice:
     """One choice, as its deltas say it."""
@@ -52,9 +54,10 @@ class Choice:
             message["content"] = message["content"] or None
         elif message["content"] is None and message["refusal"] is None:
             message["content"] = ""
-        return message
+        joined: dict[str, Any] = well_formed(message)
+        return joined
 
     def logprobs(self) -> dict[str, list[Any] | None] | None:
         if not self._logprobs:
             return None
-        return {name: self._logprobs.get(name) or None for name in ("content", "refusal")}
+        return {name: well_formed(self._logprobs.get(name)) or None for name in ("content", "refusal")}

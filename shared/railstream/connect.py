@@ -1,4 +1,4 @@
-"""Clients of Redis for everything that is not the token path: commands with bounded waits and no hidden retry."""
+"""Clients of Redis for everything that is not the token path: commands with bounded waits."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from railstream.repeating import RepeatingRedis
 
 Pool = TypeVar("Pool", bound=ConnectionPool)
 
@@ -45,8 +47,9 @@ class _Sending:
 def connect(url: str, timeout: float, *, name: str, pool_size: int = 64) -> Redis:
     """A client whose every wait is bounded by ``timeout`` seconds.
 
-    It does not retry: redis-py would send a lost ``XADD *`` twice. Who may retry says so at the call. When all
-    connections are in use a command waits for one, where the default pool would fail at once.
+    redis-py's own retry is off: it would send a lost ``XADD *`` twice. What may be repeated is repeated once, see
+    `railstream.repeating`. When all connections are in use a command waits for one, where the default pool would fail
+    at once.
     """
     pool = BlockingConnectionPool.from_url(
         url,
@@ -61,7 +64,7 @@ def connect(url: str, timeout: float, *, name: str, pool_size: int = 64) -> Redi
         driver_info=DriverInfo(),  # else each connection looks up redis-py's version on the disk
         retry=Retry(NoBackoff(), 0),
     )
-    client: Redis = Redis.from_pool(cancellable(pool))
+    client: Redis = RepeatingRedis.from_pool(cancellable(pool))
     return client
 
 

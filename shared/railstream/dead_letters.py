@@ -12,14 +12,12 @@ from redis.asyncio import Redis
 from railstream import job as jobs
 from railstream import keys
 from railstream.errors import RailstreamError
-from railstream.ids import new_request_id
-from railstream.job import Job
+from railstream.requests import queue_again
 
 MOST: Final = 10_000
 """Dead jobs kept; the oldest go first."""
-DATA: Final = "__data__"
-"""The field of a job stream's entry that holds the message."""
-REQUEST_AGE: Final = 24 * 3600
+KEPT: Final = 7 * 24 * 3600
+"""Seconds that a dead job is kept: it holds somebody's prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +31,33 @@ class DeadLetter:
     at: float
     pool: str
     job: bytes
+    code: str = ""
+    """Of the error that its request ended with; of a release before it, empty."""
 
 
-async def bury(redis: Redis, *, job: bytes, request_id: str, pool: str, deliveries: int, reason: str) -> None:
-    """Keep a job that no worker will be given any more."""
+async def bury(
+    redis: Redis, *, job: bytes, request_id: str, pool: str, deliveries: int, reason: str, code: str = ""
+) -> None:
+    """Keep a job that no worker will be given any more, for `KEPT` seconds. ``code``: of its request's end."""
     fields: dict[Any, Any] = {
         "job": job,
         "request": request_id,
         "pool": pool,
         "deliveries": deliveries,
         "reason": reason,
+        "code": code or ("deliveries_exhausted" if request_id else "not_a_job"),
         "at": f"{time.time():.3f}",
     }
-    await redis.xadd(keys.DEAD, fields, maxlen=MOST, approximate=True)
+    pipeline = redis.pipeline(transaction=False)
+    pipeline.xadd(keys.DEAD, fields, maxlen=MOST, approximate=True)
+    pipeline.xtrim(keys.DEAD, minid=_oldest(), approximate=False)
+    pipeline.expire(keys.DEAD, KEPT)
+    await pipeline.execute()
+
+
+def _oldest() -> int:
+    """Milliseconds: letters whose ids are lower have been kept long enough."""
+    return int((time.time() - KEPT) * 1000)
 
 
 async def dead_letters(redis: Redis, letter_id: str | None = None) -> list[DeadLetter]:
@@ -63,44 +75,39 @@ def _letter(letter_id: str, fields: dict[bytes, bytes]) -> DeadLetter:
         at=float(fields[b"at"]),
         pool=fields.get(b"pool", b"").decode(),
         job=fields[b"job"],
+        code=fields.get(b"code", b"").decode(),
     )
 
 
 async def retry(redis: Redis, letter: DeadLetter) -> str:
-    """Queue the job once more, as a new request: the stream of the old one has ended. Returns the new request id.
+    """Run the job once more, under its request's id: its readers, its Idempotency-Key and its session see the answer.
+
+    Returns ``reopened``; ``expired`` when the record of the request was gone, and its answer is a new one under the
+    old id; or the status of a request that runs already or has another end, whose job is not run again. The letter is
+    dropped in each case.
 
     Raises:
         RailstreamError: it is no job, so no worker could ever run it.
     """
     try:
-        old = jobs.decode(letter.job)
+        job = jobs.decode(letter.job)
     except ValueError as error:
-        raise RailstreamError(f"dead letter {letter.id} is no job and cannot be retried: {error}") from error
-    job = msgspec.structs.replace(old, id=new_request_id(), created=time.time())
-    async with redis.pipeline(transaction=False) as pipeline:
-        pipeline.hset(keys.request(job.id), mapping=request_fields(job))
-        pipeline.expire(keys.request(job.id), REQUEST_AGE)
-        # A message without an envelope is read as it is: its job is the whole of it.
-        pipeline.xadd(keys.jobs(letter.pool), {DATA: jobs.encode(job)})
-        await pipeline.execute()
+        raise RailstreamError(
+            f"dead letter {letter.id} is no job that this release can run: {error}; look at it with "
+            f"`railstream dead show {letter.id}`, or drop it"
+        ) from error
+    if job.deadline:
+        job = msgspec.structs.replace(job, deadline=time.time() + job.deadline - job.created)
+    # A message without an envelope is read as it is: its job is the whole of it.
+    outcome = await queue_again(redis, job, jobs.encode(job), pool=letter.pool)
     await drop(redis, letter)
-    return job.id
+    return outcome
+
+
+async def is_expired(redis: Redis, letter: DeadLetter) -> bool:
+    """Whether nothing is known of the letter's request any more: nobody can have waited for its answer."""
+    return not (letter.request_id and await redis.exists(keys.request(letter.request_id)))
 
 
 async def drop(redis: Redis, letter: DeadLetter) -> None:
     await redis.xdel(keys.DEAD, letter.id)
-
-
-def request_fields(job: Job) -> dict[Any, Any]:
-    """What a request's hash holds while it is queued."""
-    return {
-        "status": "queued",
-        "model": job.model,
-        "configs": msgspec.json.encode(job.configs),
-        "tenant": job.tenant,
-        "created": f"{job.created:.3f}",
-        "stream": "1" if job.stream else "0",
-        "include_usage": "1" if job.include_usage else "0",
-        "on_disconnect": "continue",
-        "traceparent": job.traceparent,
-    }

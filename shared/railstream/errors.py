@@ -21,6 +21,8 @@ RailstreamError
 ├── RailError                      500  a rail raised, timed out or answered nonsense: the text is blocked
 ├── CancelledByRequest             409  somebody cancelled the request
 ├── DeliveriesExhaustedError       500  the job failed its last delivery
+├── JobLostError                   503  the job is gone from the queue and nobody runs it
+├── QueueTimeoutError              503  no worker took the job within the queue's time
 ├── WorkerLostError                502  the worker died and the answer could not go on: see `on_worker_loss`
 └── StreamLostError                410  events are gone from Redis: signalled, never silent
 """
@@ -228,6 +230,18 @@ class CancelledByRequest(RailstreamError):
 
 class DeliveriesExhaustedError(RailstreamError):
     code = "deliveries_exhausted"
+
+
+class JobLostError(RailstreamError):
+    code = "job_lost"
+    status = 503
+    retryable = True
+
+
+class QueueTimeoutError(RailstreamError):
+    code = "queue_timeout"
+    status = 503
+    retryable = True
 
 
 class WorkerLostError(RailstreamError):

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from railstream.deltas import well_formed
 from railstream.ids import EventId
 
 STARTED: Final = b"started"
@@ -27,6 +28,9 @@ CANCELLED: Final = b"cancelled"
 OPERATION_STARTED: Final = b"operation_started"
 OPERATION_FINISHED: Final = b"operation_finished"
 OPERATION_SKIPPED: Final = b"operation_skipped"
+
+VERSION: Final = 1
+"""Of the events. It grows with a change that a reader of the version before would take for something else."""
 
 TERMINAL: Final = frozenset({FINISHED, BLOCKED, FAILED, CANCELLED})
 OPERATIONS: Final = frozenset({OPERATION_STARTED, OPERATION_FINISHED, OPERATION_SKIPPED})
@@ -58,6 +62,8 @@ class Started(msgspec.Struct, frozen=True, omit_defaults=True):
     traceparent: str = ""
     nonce: str = ""
     """Random: a stream that was lost whole and written anew is another one, though its ids are the same."""
+    version: int = 0
+    """Of the events that follow, `VERSION` of the worker that wrote them; 0 of a release that had none."""
 
 
 class Restarted(msgspec.Struct, frozen=True):
@@ -184,8 +190,11 @@ _encode = msgspec.json.Encoder().encode
 
 
 def encode(payload: Payload) -> tuple[bytes, bytes]:
-    """``(event, data)`` of a payload, ready for XADD."""
-    return _NAMES[type(payload)], _encode(payload)
+    """``(event, data)`` of a payload, ready for XADD. Halves of surrogate pairs in its texts are joined or replaced."""
+    try:
+        return _NAMES[type(payload)], _encode(payload)
+    except UnicodeEncodeError:
+        return _NAMES[type(payload)], _encode(well_formed(msgspec.to_builtins(payload)))
 
 
 def decode(event: Event) -> Payload:

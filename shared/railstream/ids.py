@@ -38,6 +38,11 @@ def new_request_id(partition: str | None = None) -> str:
     return f"{REQUEST_PREFIX}{int(time.time() * 1000):012x}{tail}"
 
 
+def created_at(request_id: str) -> float:
+    """The moment that a request id was made, in unix seconds by the clock of its gateway."""
+    return int(request_id.removeprefix(REQUEST_PREFIX)[:12], 16) / 1000
+
+
 def is_request_id(value: str) -> bool:
     return _REQUEST_ID.fullmatch(value) is not None
 

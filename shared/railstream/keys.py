@@ -5,10 +5,13 @@ key                                       type     meaning
 ========================================  =======  ==========================================================
 ``railstream:jobs[:<pool>]``              stream   jobs to run; group ``workers``; written through FastStream
 ``railstream:dead``                       stream   jobs that failed their last delivery, with the reason
-``railstream:workers``                    zset     worker name -> last seen, unix seconds
+``railstream:workers``                    zset     worker name -> last seen, unix seconds by Redis's clock
+``railstream:worker:<name>``              hash     pool and version of a worker; expires when the worker has died
 ``railstream:gateway:<name>``             string   expires when its gateway has died; ``readers:<name>`` of requests
+``railstream:probe:<name>``                string   written by a gateway that is asked whether it is ready
 ``railstream:{pp}:events:<id>``           stream   one request's events; entry id ``<attempt>-<seq>``
 ``railstream:{pp}:request:<id>``          hash     status, owner, model, config, times, cancel flag, readers
+``…:request:<id>:readers:<token>``        string   one change of its readers is done; a repeat of it changes nothing
 ``railstream:{pp}:idempotency:<digest>``  string   Idempotency-Key -> request id and body fingerprint
 ``railstream:{pp}:session:<id>``          hash     one conversation: tenant, name, times, who writes on a branch
 ``…:session:<id>:messages``               hash     message id -> the message, stored once
@@ -43,6 +46,15 @@ def gateway(name: str) -> str:
     return f"railstream:gateway:{name}"
 
 
+def probe(name: str) -> str:
+    """``name``: of the gateway that asks whether Redis takes writes."""
+    return f"railstream:probe:{name}"
+
+
+def worker(name: str) -> str:
+    return f"railstream:worker:{name}"
+
+
 def jobs(pool: str = "") -> str:
     return f"railstream:jobs:{pool}" if pool else "railstream:jobs"
 
@@ -53,6 +65,11 @@ def events(request_id: str) -> str:
 
 def request(request_id: str) -> str:
     return f"railstream:{{{partition_of(request_id)}}}:request:{request_id}"
+
+
+def change_of_readers(request_id: str, token: str) -> str:
+    """``token``: of one change, so that a repeat of it after a broken connection counts nobody twice."""
+    return f"{request(request_id)}:readers:{token}"
 
 
 def live(request_id: str) -> str:

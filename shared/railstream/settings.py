@@ -72,8 +72,12 @@ class GatewaySettings(Settings):
     body_limit: int = Field(4 * 1024 * 1024, gt=0, description="Bytes of a request body.")
     queue_limit: int = Field(1000, gt=0, description="Waiting jobs, past which requests are refused with 429.")
     queue_age_limit: Seconds = Field(60, description="Age of the oldest waiting job, past which with 503.")
+    queue_timeout: Seconds = Field(300, description="A job that no worker takes for this long ends with 503.")
     max_streams: int = Field(5000, gt=0, description="Open streams of one gateway, past which with 503.")
     keep_alive: Seconds = Field(10, description="Between ': keep-alive' comments on a silent stream.")
+    plain_keep_alive: float = Field(
+        0, ge=0, description="Between blanks in an answer without a stream, its status 200 sent ahead. 0: off."
+    )
     client_buffer: int = Field(1024 * 1024, gt=0, description="Bytes a slow reader may be behind before it is closed.")
     send_timeout: Seconds = Field(30, description="A client that takes no byte for this long is closed.")
     header_timeout: Seconds = Field(10, description="From a connection's first byte to the end of its headers.")

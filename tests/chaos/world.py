@@ -32,7 +32,7 @@ CONTINUING = "model-that-continues"
 """Config of a model that goes on with a trailing assistant message; the models of all others answer it instead."""
 CONFIGS: Mapping[str, Any] = {"main": {}, CONTINUING: {"railstream": {"on_worker_loss": "continue"}}}
 WORKER_ONLY = ("RAILSTREAM_LEASE", "RAILSTREAM_SCAN", "RAILSTREAM_MAX_DELIVERIES")
-GATEWAY_ONLY = ("RAILSTREAM_KEEP_ALIVE",)
+GATEWAY_ONLY = ("RAILSTREAM_KEEP_ALIVE", "RAILSTREAM_QUEUE_TIMEOUT")
 
 
 class World:

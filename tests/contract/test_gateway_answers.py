@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from contract.gateway_rig import QUESTION, Rig, Served, Writer
 from railstream import events, keys
-from railstream_gateway.records import ENDED
+from railstream.requests import ENDED
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
 ERROR = {"message": "Blocked by regex rails.", "type": "guardrails_violation", "param": "regex", "code": "x"}

@@ -11,8 +11,9 @@ import pytest
 from contract.gateway_rig import QUESTION, Rig
 from harness.sse import opened
 from harness.waiting import until
-from railstream import keys
+from railstream import keys, worker_records
 from railstream.ids import new_request_id
+from railstream.worker_records import WorkerRecord
 
 HI = [{"role": "user", "content": "hi"}]
 BAD: list[tuple[dict[str, Any], int, str | None, str]] = [
@@ -255,9 +256,31 @@ async def test_readyz_wants_redis_and_a_worker(rig: Rig) -> None:
     assert (await rig.http.get(f"{served.url}/readyz")).status_code == 503
     await rig.redis.zadd(keys.WORKERS, {"w": time.time() - 60})
     assert (await rig.http.get(f"{served.url}/readyz")).status_code == 503
-    await rig.redis.zadd(keys.WORKERS, {"w": time.time()})
+    await worker_records.write(rig.redis, WorkerRecord("w", version=1))
     answer = await rig.http.get(f"{served.url}/readyz")
     assert (answer.status_code, answer.json()["workers"]) == (200, 1)
+
+
+async def test_readyz_counts_workers_of_its_own_pools_and_names_those_that_nobody_serves(rig: Rig) -> None:
+    served = await rig.serve()
+    await worker_records.write(rig.redis, WorkerRecord("other", pool="gpu", version=1))
+    answer = await rig.http.get(f"{served.url}/readyz")
+    assert (answer.status_code, answer.json()["workers"]) == (503, 0)
+    assert answer.json()["unserved_pools"] == ["default"]
+    feeding = await rig.serve(pool="gpu")
+    assert (await rig.http.get(f"{feeding.url}/readyz")).json()["pools"] == {"gpu": 1}
+
+
+async def test_readyz_is_503_while_redis_refuses_writes(rig: Rig) -> None:
+    served = await rig.serve()
+    await worker_records.write(rig.redis, WorkerRecord("w", version=1))
+    assert (await rig.http.get(f"{served.url}/readyz")).status_code == 200
+    await rig.redis.config_set("min-replicas-to-write", 1)
+    try:
+        answer = await rig.http.get(f"{served.url}/readyz")
+    finally:
+        await rig.redis.config_set("min-replicas-to-write", 0)
+    assert (answer.status_code, answer.json()["redis"]) == (503, False)
 
 
 async def test_a_redis_that_is_down_is_503_at_once(rig: Rig, start_redis: Any) -> None:

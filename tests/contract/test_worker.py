@@ -328,8 +328,8 @@ async def test_a_job_that_no_worker_survives_is_dead_and_can_be_retried(
     assert log[-1][2]["error"]["code"] == "deliveries_exhausted"
     (letter,) = await dead_letters(redis)
     assert (letter.request_id, letter.deliveries) == (job.id, 3)
-    again = Job(id=await retry(redis, letter), model="", created=0, configs=(), messages=[])
-    await released(redis, again, 3)
+    assert await retry(redis, letter) == "reopened"
+    await released(redis, job, 3)
     assert await dead_letters(redis) == []
 
 

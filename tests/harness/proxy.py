@@ -26,6 +26,7 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._brittle: set[asyncio.StreamWriter] = set()
         self._audible = asyncio.Event()
         self._audible.set()
         self.port = 0
@@ -71,11 +72,13 @@ class Proxy:
         """Cut every open connection with a RST, on both sides; how many sockets it were."""
         writers = tuple(self._writers)
         for writer in writers:
-            raw = writer.get_extra_info("socket")
-            if not writer.transport.is_closing():
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                writer.transport.abort()
+            _reset(writer)
         return len(writers)
+
+    def reset_at_next_byte(self) -> int:
+        """Each connection that is open now is reset when a byte comes from either side; how many sockets it were."""
+        self._brittle = set(self._writers)
+        return len(self._brittle)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -111,6 +114,8 @@ class Proxy:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
             self._writers.discard(back)
+            if {back, writer} & self._brittle:
+                _reset(writer)
             for end in (back, writer):
                 end.close()
 
@@ -118,6 +123,8 @@ class Proxy:
         """One way, until its end, which is passed on. Whatever is read in silence is lost."""
         try:
             while piece := await reader.read(READ_SIZE):
+                if writer in self._brittle:
+                    raise ConnectionResetError
                 if self.silent:
                     await self._audible.wait()
                     continue
@@ -134,3 +141,10 @@ class Proxy:
     def _cut(self, writer: asyncio.StreamWriter) -> None:
         if not writer.transport.is_closing():
             writer.transport.abort()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    if not writer.transport.is_closing():
+        raw = writer.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()

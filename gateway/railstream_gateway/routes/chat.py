@@ -15,10 +15,11 @@ from starlette.responses import Response
 from railstream_gateway import submission, turns
 from railstream_gateway.answers import ending_answer
 from railstream_gateway.body import read_body
-from railstream_gateway.collecting import collect
+from railstream_gateway.completion import Fold
 from railstream_gateway.frames import OpenAIView
 from railstream_gateway.gateway import Gateway
 from railstream_gateway.openapi import CHAT, CHECKS
+from railstream_gateway.plain_response import plain_response
 from railstream_gateway.reading import Reading
 from railstream_gateway.requests import ChatRequest, read_chat, read_checks
 from railstream_gateway.resolution import Served, resolve
@@ -57,8 +58,11 @@ async def _serve(request: Request, read: Callable[[bytes], ChatRequest]) -> Resp
             headers=headers,
         )
     shared = Started(job.id, job.model, int(job.created), job.configs)
-    fold = await collect(reading, request.receive, shared)
-    return Response(status_code=499) if fold is None else ending_answer(fold, with_log=asked.wants_log, headers=headers)
+
+    def respond(fold: Fold) -> Response:
+        return ending_answer(fold, with_log=asked.wants_log, headers=headers)
+
+    return await plain_response(request, reading, shared, respond, gateway.settings.plain_keep_alive)
 
 
 async def _accept(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request
 from railstream.errors import InvalidRequestError
+from railstream.requests import Record
 from starlette.responses import Response
 
 from railstream_gateway import records
@@ -16,7 +17,6 @@ from railstream_gateway.gateway import Gateway
 from railstream_gateway.native import NativeView
 from railstream_gateway.presence import HEADER, parse_policy
 from railstream_gateway.reading import Reading
-from railstream_gateway.records import Record
 from railstream_gateway.relay import Relay
 from railstream_gateway.stream_response import StreamResponse, View
 
@@ -33,6 +33,7 @@ async def get_completion(request: Request, id: str) -> Response:
     if streaming:
         return await _stream(gateway, request, record, native=False)
     headers = {"x-request-id": id}
+    record = await checked(gateway, record)
     if not record.ended:
         return json_answer(record.describe(), 202, headers | RETRY_AFTER)
     fold = await replay(gateway, record)
@@ -115,6 +116,13 @@ async def replay(gateway: Gateway, record: Record) -> Fold:
             raise unavailable()
         fold.add(batch)
     return fold
+
+
+async def checked(gateway: Gateway, record: Record) -> Record:
+    """The record; read again when its job was found lost or too late, and the request has been ended."""
+    if record.ended or not await gateway.jobs.check(record.id):
+        return record
+    return await records.load(gateway.redis, record.id, record.tenant)
 
 
 def flag(value: str | None) -> bool:

@@ -12,20 +12,21 @@ from railstream.errors import InvalidRequestError, RailstreamError, RequestNotFo
 from railstream.events import Started
 from railstream.graph import check_graph
 from railstream.job import Job, Operation
+from railstream.requests import Record
 from starlette.responses import Response
 
 from railstream_gateway import records, submission
 from railstream_gateway.answers import json_answer
 from railstream_gateway.body import read_body
-from railstream_gateway.collecting import collect
+from railstream_gateway.completion import Fold
 from railstream_gateway.flow_body import FlowBody, FlowOperation
 from railstream_gateway.flow_view import FlowView, edges_of, flow_object
 from railstream_gateway.gateway import Gateway
 from railstream_gateway.openapi import CANCEL_FLOW, FLOW, GET_FLOW
-from railstream_gateway.records import Record
+from railstream_gateway.plain_response import plain_response
 from railstream_gateway.requests import read_as
 from railstream_gateway.resolution import Served, resolve_one
-from railstream_gateway.routes.completions import RETRY_AFTER, flag, replay, stream_again
+from railstream_gateway.routes.completions import RETRY_AFTER, checked, flag, replay, stream_again
 from railstream_gateway.stream_response import StreamResponse
 
 router = APIRouter(prefix="/v1/flows")
@@ -52,11 +53,14 @@ async def create_flow(request: Request) -> Response:
         return StreamResponse(
             reading, FlowView(), keep_alive=settings.keep_alive, send_timeout=settings.send_timeout, headers=headers
         )
-    fold = await collect(reading, request.receive, Started(job.id, job.model, int(job.created), job.configs))
-    if fold is None:
-        return Response(status_code=499)
-    status = type(fold.terminal).__name__.lower()
-    return json_answer(flow_object(job.id, int(job.created), fold, status), 200, headers)
+    created = int(job.created)
+
+    def respond(fold: Fold) -> Response:
+        status = type(fold.terminal).__name__.lower()
+        return json_answer(flow_object(job.id, created, fold, status), 200, headers)
+
+    shared = Started(job.id, job.model, created, job.configs)
+    return await plain_response(request, reading, shared, respond, settings.plain_keep_alive)
 
 
 @router.get("/{id}", openapi_extra=GET_FLOW, response_model=None)
@@ -68,6 +72,7 @@ async def get_flow(request: Request, id: str) -> Response:
     if streaming:
         return await stream_again(gateway, request, record, FlowView())
     headers = {"x-request-id": id}
+    record = await checked(gateway, record)
     if not record.ended:
         return json_answer(record.describe() | {"object": "flow"}, 202, headers | RETRY_AFTER)
     fold = await replay(gateway, record)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterable
 
 from fastapi import APIRouter, Request
-from railstream import keys
+from railstream import keys, worker_records
 from railstream.telemetry import CONTENT_TYPE
+from railstream.worker_records import WorkerRecord
 from redis.exceptions import RedisError
 from starlette.responses import PlainTextResponse, Response
 
@@ -14,8 +15,8 @@ from railstream_gateway.answers import json_answer
 from railstream_gateway.gateway import Gateway
 
 router = APIRouter()
-SEEN_WITHIN = 10.0
-"""Seconds since a worker's last sign of life, past which it does not count."""
+PROBE_AGE = 60
+"""Seconds that the key of the latest probe lives."""
 
 
 @router.get("/livez", response_model=None)
@@ -26,18 +27,36 @@ async def live() -> Response:
 
 @router.get("/readyz", response_model=None)
 async def ready(request: Request) -> Response:
-    """200 when Redis answers, a worker was seen within 10 s, and this gateway does not stop."""
+    """200 when Redis takes a write, a worker serves a pool of this gateway, and this gateway does not stop.
+
+    Pools that nobody serves are named: their requests wait, and end after the queue's time.
+    """
     gateway: Gateway = request.app.state.gateway
-    workers = await _workers(gateway)
     draining = gateway.open_streams.draining
-    ok = bool(workers) and not draining and gateway.hub.connected
+    try:
+        await gateway.redis.set(keys.probe(gateway.presence.name), 1, ex=PROBE_AGE)
+        workers = await worker_records.living(gateway.redis)
+        writable = True
+    except (RedisError, OSError):
+        workers, writable = [], False
+    pools = {gateway.pool_of(config.railstream.pool) for config in gateway.configs}
+    served = {pool: len(serving(workers, pool)) for pool in sorted(pools)}
+    redis = writable and gateway.hub.connected
+    ok = redis and any(served.values()) and not draining
     body = {
         "status": "ready" if ok else "unavailable",
-        "redis": workers is not None and gateway.hub.connected,
-        "workers": workers or 0,
+        "redis": redis,
+        "workers": sum(any(serving([worker], pool) for pool in pools) for worker in workers),
+        "pools": {pool or "default": count for pool, count in served.items()},
+        "unserved_pools": [pool or "default" for pool, count in served.items() if not count],
         "draining": draining,
     }
     return json_answer(body, 200 if ok else 503)
+
+
+def serving(workers: Iterable[WorkerRecord], pool: str) -> list[WorkerRecord]:
+    """Those that run the jobs of a pool. A worker of a release that told neither pool nor version may serve any."""
+    return [worker for worker in workers if worker.pool == pool or worker.version == 0]
 
 
 @router.get("/metrics", response_class=PlainTextResponse, response_model=None)
@@ -45,11 +64,3 @@ async def metrics(request: Request) -> Response:
     """What this process has measured, as Prometheus text."""
     gateway: Gateway = request.app.state.gateway
     return Response(gateway.telemetry.metrics_page(), headers={"content-type": CONTENT_TYPE})
-
-
-async def _workers(gateway: Gateway) -> int | None:
-    """How many were seen; ``None`` when Redis does not answer."""
-    try:
-        return int(await gateway.redis.zcount(keys.WORKERS, time.time() - SEEN_WITHIN, "+inf"))
-    except (RedisError, OSError):
-        return None

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from railstream.repeating import RepeatableScript
+
 _COMMON: Final = """
 local function owned(tenant) return redis.call('HGET', KEYS[1], 'tenant') == tenant end
 local function ids_of(branch)
@@ -72,7 +74,7 @@ return 1
 """
 )
 
-CHANGE: Final = (
+CHANGE: Final = RepeatableScript(
     _COMMON
     + """
 -- ARGV tenant, now, age, field, value, ...
@@ -149,7 +151,7 @@ return 'ok'
 """
 )
 
-BEGIN: Final = (
+BEGIN: Final = RepeatableScript(
     _COMMON
     + """
 -- ARGV tenant, branch, request, over, create, now, age, most messages, message, ...
@@ -175,7 +177,7 @@ return 'ok'
 """
 )
 
-ABANDON: Final = (
+ABANDON: Final = RepeatableScript(
     _COMMON
     + """
 -- ARGV branch, request
@@ -189,7 +191,7 @@ return 1
 """
 )
 
-END: Final = (
+END: Final = RepeatableScript(
     _COMMON
     + """
 -- ARGV branch, request, attempt, answer, now, age.  An attempt's answer gives way to a later one's
@@ -261,7 +263,7 @@ return 1
 """
 )
 
-END_OPERATION: Final = (
+END_OPERATION: Final = RepeatableScript(
     _COMMON
     + """
 -- ARGV branch, request, attempt, operation, answer, now, age.  It stands behind its question
@@ -284,7 +286,7 @@ return 1
 """
 )
 
-HISTORY: Final = (
+HISTORY: Final = RepeatableScript(
     _COMMON
     + """
 -- ARGV branch, request, operation.  The ids before this turn

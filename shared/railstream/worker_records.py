@@ -1,0 +1,80 @@
+"""The records of the workers: which live, which pool each serves, and which jobs it understands.
+
+A worker writes its record with every renewal of its claims. All times are of Redis's clock, so that hosts whose
+clocks differ agree on who lives. A record of a dead worker expires; its place in the set is removed by the living.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+from railstream import keys
+
+SEEN_WITHIN: Final = 10.0
+"""Seconds: a worker that was seen since is alive."""
+KEPT: Final = 60
+"""Seconds that a dead worker is remembered."""
+
+_BEAT: Final = """
+-- KEYS workers   ARGV name.  Notes that a worker lives now
+local now = redis.call('TIME')
+return redis.call('ZADD', KEYS[1], now[1] .. '.' .. string.format('%06d', now[2]), ARGV[1])
+"""
+_LIVING: Final = """
+-- KEYS workers   ARGV seconds.  The names of those seen since
+return redis.call('ZRANGEBYSCORE', KEYS[1], redis.call('TIME')[1] - ARGV[1], '+inf')
+"""
+_FORGET: Final = """
+-- KEYS workers   ARGV seconds.  Removes those not seen since
+return redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', redis.call('TIME')[1] - ARGV[1])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecord:
+    """``version`` is the latest of the jobs that it understands; 0 for a release that wrote no such record."""
+
+    name: str
+    pool: str = ""
+    version: int = 0
+
+
+async def write(redis: Redis, record: WorkerRecord) -> None:
+    """Note that the worker lives. Raises ``RedisError``, also when Redis takes no writes now."""
+    pipeline = redis.pipeline(transaction=False)
+    pipeline.eval(_BEAT, 1, keys.WORKERS, record.name)
+    pipeline.hset(keys.worker(record.name), mapping={"pool": record.pool, "version": record.version})
+    pipeline.expire(keys.worker(record.name), KEPT)
+    await pipeline.execute()
+
+
+async def living(redis: Redis, within: float = SEEN_WITHIN) -> list[WorkerRecord]:
+    """All workers that were seen in the last ``within`` seconds."""
+    names = [name.decode() for name in await redis.eval(_LIVING, 1, keys.WORKERS, within)]
+    pipeline = redis.pipeline(transaction=False)
+    for name in names:
+        pipeline.hmget(keys.worker(name), "pool", "version")
+    answers = await pipeline.execute() if names else []
+    return [_record(name, fields) for name, fields in zip(names, answers, strict=True)]
+
+
+def _record(name: str, fields: Sequence[Any]) -> WorkerRecord:
+    pool, version = fields
+    return WorkerRecord(name, (pool or b"").decode(), int(version or 0))
+
+
+async def remove(redis: Redis, name: str) -> None:
+    """The worker stops."""
+    pipeline = redis.pipeline(transaction=False)
+    pipeline.zrem(keys.WORKERS, name)
+    pipeline.delete(keys.worker(name))
+    await pipeline.execute()
+
+
+async def forget_dead(redis: Redis, within: float = KEPT) -> None:
+    """Remove the workers that were not seen in the last ``within`` seconds from the set."""
+    await redis.eval(_FORGET, 1, keys.WORKERS, within)
