@@ -34,10 +34,12 @@ def resolve_one(
         UnknownConfigError: there is no config of that id.
         ModelNotFoundError: the model is not served, or not by the config that was named.
         StreamingNotSupportedError: the config's output rails cannot guard a stream.
+        InvalidRequestError: the request would switch rails off, and the config does not allow it.
     """
     ids = config_ids or (_serving(configs, model),)
     config = configs.get(ids)
     served = Served(ids, config, _model(config, ids, model))
+    _refuse_switching_off(config, ids, options)
     if stream and _guards_output(config, options) and not config.rails.output.streaming.enabled:
         raise StreamingNotSupportedError(
             f"config {'+'.join(ids)!r} has output rails and does not allow streaming them: "
@@ -73,6 +75,24 @@ def _model(config: RailsConfig, ids: tuple[str, ...], model: str | None) -> str:
 def _not_found(model: str, names: tuple[str, ...], where: str) -> ModelNotFoundError:
     known = ", ".join(names[:MODELS_IN_MESSAGE])
     return ModelNotFoundError(f"model {model!r} is not served {where}; served are {known}", param="model")
+
+
+def _refuse_switching_off(config: RailsConfig, ids: tuple[str, ...], options: dict[str, Any]) -> None:
+    """A client may add rails and never take them off, unless the config says so. It is told, not left to guess."""
+    chosen = options.get("rails")
+    if chosen is None or config.railstream.allow_request_rails:
+        return
+    for stage, flows in (("input", config.rails.input.flows), ("output", config.rails.output.flows)):
+        wanted = stage in chosen if isinstance(chosen, list) else chosen.get(stage, True)
+        kept = flows if wanted is True else [flow for flow in flows if wanted and {flow.text, flow.name} & set(wanted)]
+        if len(kept) < len(flows):
+            off = ", ".join(repr(flow.text) for flow in flows if flow not in kept)
+            raise InvalidRequestError(
+                f"options.rails would switch off {off} of config {'+'.join(ids)!r}, which a request may not: "
+                "railstream.allow_request_rails of the config allows it",
+                param="options.rails",
+                code="rails_locked",
+            )
 
 
 def _guards_output(config: RailsConfig, options: dict[str, Any]) -> bool:

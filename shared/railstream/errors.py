@@ -24,6 +24,7 @@ RailstreamError
 ├── JobLostError                   503  the job is gone from the queue and nobody runs it
 ├── QueueTimeoutError              503  no worker took the job within the queue's time
 ├── WorkerLostError                502  the worker died and the answer could not go on: see `on_worker_loss`
+├── ConfigMismatchError            503  gateway and worker hold different configs of one id
 └── StreamLostError                410  events are gone from Redis: signalled, never silent
 """
 
@@ -257,6 +258,14 @@ class WorkerLostError(RailstreamError):
 
     def envelope(self) -> dict[str, Any]:
         return super().envelope() | {"partial": self.partial}
+
+
+class ConfigMismatchError(RailstreamError):
+    """Gateway and worker hold different configs of one id: nothing is run under rails that nobody asked for."""
+
+    code = "config_mismatch"
+    status = 503
+    retryable = True
 
 
 class StreamLostError(RailstreamError):

@@ -29,6 +29,8 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
     id: str
     model: str
     configs: tuple[str, ...]
+    config_digest: str = ""
+    """See `Job.config_digest`."""
     instruction: str = ""
     """Empty: what is asked are the job's messages."""
     branch: str = ""
@@ -61,6 +63,9 @@ class Job(msgspec.Struct, frozen=True, omit_defaults=True):
     of its operations are held for it."""
     traceparent: str = ""
     """The context that the job was created in, for links from later traces."""
+    config_digest: str = ""
+    """Of the config as the gateway resolved it: a worker that holds another one never runs the job. Empty: the gateway
+    is of a release that sends none."""
     context: dict[str, Any] = {}
     operations: tuple[Operation, ...] = ()
     concurrency: int = 8

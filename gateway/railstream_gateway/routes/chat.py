@@ -81,7 +81,9 @@ async def _accept(
 
 def _operations(asked: ChatRequest, served: Sequence[Served]) -> tuple[Operation, ...]:
     """One for each of several models."""
-    return tuple(Operation(one.model, one.model, one.config_ids) for one in served) if asked.models else ()
+    if not asked.models:
+        return ()
+    return tuple(Operation(one.model, one.model, one.config_ids, one.config.digest) for one in served)
 
 
 def _job(asked: ChatRequest, served: Sequence[Served], tenant: str) -> Job:
@@ -92,6 +94,7 @@ def _job(asked: ChatRequest, served: Sequence[Served], tenant: str) -> Job:
         model=",".join(one.model for one in served),
         created=time.time(),
         configs=served[0].config_ids,
+        config_digest=served[0].config.digest,
         operations=_operations(asked, served),
         concurrency=max(1, len(served)),
         messages=asked.messages,

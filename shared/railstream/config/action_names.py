@@ -5,16 +5,26 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from railstream.config.base import nearest
 from railstream.config.flows import BUILT_IN, Flow
-from railstream.config.rails_config import RailsConfig
 from railstream.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from railstream.config.rails_config import RailsConfig
 
 
 def action_names(config: RailsConfig) -> frozenset[str]:
     """Actions of `actions.py`, or of the files in `actions/`, of the config's directories."""
     return frozenset(name for folder in config.directories for file in _files(folder) for name in _names(file))
+
+
+def actions_in(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The actions of one directory, each with its file."""
+    for file in _files(folder):
+        for name in _names(file):
+            yield name, file
 
 
 def missing_actions(config: RailsConfig) -> list[tuple[Flow, str]]:

@@ -1,13 +1,15 @@
 """Combining two configs into one, the second taking precedence in what it sets itself.
 
 As in NeMo Guardrails, lists are joined without repeats and the second's items come first. Unlike there, a default that
-nobody wrote never overrides what the first config says, and among prompts that fit equally well the second's wins.
+nobody wrote never overrides what the first config says, and of keys that decide what rails let pass the stricter value
+holds (`railstream.config.strictness`). Two configs with different prompts for one task cannot be combined: nobody can
+say which of them is the stricter.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from railstream.config.sources import Sources
@@ -18,7 +20,7 @@ def combine(first: Sources, second: Sources) -> Sources:
     """The content of both. Models of one type must be the same ones."""
     models = _models(first, second)
     content = _join(first.content, second.content)
-    prompts = [*(first.content.get("prompts") or ()), *(second.content.get("prompts") or ())]
+    prompts = _prompts(first.content.get("prompts") or (), second.content.get("prompts") or ())
     if models:
         content["models"] = models
     if prompts:
@@ -27,6 +29,30 @@ def combine(first: Sources, second: Sources) -> Sources:
     combined.content = copy.deepcopy(content)
     combined.origins = {(key,): _both(first, second, key) for key in content}
     return combined
+
+
+def _prompts(first: Iterable[Mapping[str, Any]], second: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    own = {_use(prompt): prompt for prompt in first}
+    for prompt in second:
+        if own.get(_use(prompt), prompt) != prompt:
+            task = prompt.get("task")
+            raise ConfigurationError(
+                f"configs that are combined must agree on the prompt of a task; of {task!r} both have one"
+            )
+    return [*second, *(prompt for prompt in first if prompt not in list(second))]
+
+
+def _use(prompt: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a prompt is for: its task, and the models and mode that it is meant for."""
+    return (str(prompt.get("task")), *sorted(map(str, prompt.get("models") or ())), str(prompt.get("mode")))
+
+
+def set_at(content: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Put a value at a path of a config's content."""
+    for name in path[:-1]:
+        inner = content.get(name)
+        content[name] = content = dict(inner) if isinstance(inner, Mapping) else {}
+    content[path[-1]] = value
 
 
 def _models(first: Sources, second: Sources) -> list[Any]:

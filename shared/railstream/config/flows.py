@@ -50,6 +50,13 @@ class Flow(str):
         return self.name.replace(" ", "_")
 
     @property
+    def action_names(self) -> tuple[str, ...]:
+        """Names of the actions that run for this flow: in NeMo Guardrails' flows, and by the flow's own name."""
+        built_in = self.built_in
+        name = self.name.replace(" ", "_")
+        return tuple(dict.fromkeys((name, NEMO_ACTIONS.get(built_in.name, name) if built_in else name)))
+
+    @property
     def model(self) -> str | None:
         """The model type that ``$model=`` names."""
         return self.arguments.get("model")
@@ -150,3 +157,14 @@ _TABLE: Final = (
 )
 
 BUILT_IN: Final[Mapping[str, BuiltIn]] = MappingProxyType({entry.name: entry for entry in _TABLE})
+
+NEMO_ACTIONS: Final[Mapping[str, str]] = MappingProxyType({
+    "regex check input": "detect_regex_pattern",
+    "regex check output": "detect_regex_pattern",
+    "detect sensitive data on input": "detect_sensitive_data",
+    "detect sensitive data on output": "detect_sensitive_data",
+    "mask sensitive data on input": "mask_sensitive_data",
+    "mask sensitive data on output": "mask_sensitive_data",
+    "jailbreak detection heuristics": "jailbreak_detection_heuristics",
+})  # fmt: skip
+"""Where NeMo Guardrails' flow calls an action of another name than its own."""

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from railstream.config import combining, requirements
+from railstream.config import combining, digests, requirements, strictness
 from railstream.config.base import Location, Misplaced, Section, nearest, unsupported
 from railstream.config.flows import REFUSE, UNKNOWN_ANSWER, Flow
 from railstream.config.models import Model
@@ -76,6 +76,7 @@ class RailsConfig(Section):
     _id: str = PrivateAttr(default="")
     _directories: tuple[Path, ...] = PrivateAttr(default=())
     _sources: Sources = PrivateAttr(default_factory=Sources)
+    _digest: str = PrivateAttr(default="")
 
     @field_validator("colang_version")
     @classmethod
@@ -114,6 +115,7 @@ class RailsConfig(Section):
         directory = path if path.is_dir() else path.parent
         config._id = path.resolve().name if path.is_dir() else path.stem
         config._directories = (directory,)
+        config._note_digest()
         return config
 
     @classmethod
@@ -140,12 +142,23 @@ class RailsConfig(Section):
             lines = dict.fromkeys(f"{sources.place(location)}: {message}" for location, message in _flatten(error))
             raise ConfigurationError("\n".join(lines)) from error
         config._sources = sources
+        config._note_digest()
         return config
+
+    def _note_digest(self) -> None:
+        """Now, not when it is asked for: files beside the config may change while the process runs what it has read."""
+        self._digest = digests.digest_of(self.model_dump(mode="json"), self._directories)
 
     @property
     def id(self) -> str:
         """Folder name; ids of combined configs with commas between; empty for `from_content`."""
         return self._id
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that decides what this config does: its keys, and the files beside it. Where it lies, its id
+        and the values of environment variables are no part of it."""
+        return self._digest
 
     @property
     def directories(self) -> tuple[Path, ...]:
@@ -220,14 +233,23 @@ class RailsConfig(Section):
         return (self.bot_messages.get(key) or (BOT_MESSAGES[key],))[0]
 
     def combined_with(self, other: RailsConfig) -> RailsConfig:
-        """Both as one, where ``other`` takes precedence in what it sets.
+        """Both as one: ``other`` takes precedence in what it sets, but never over a stricter rail.
 
         Raises:
-            ConfigurationError: they name different models of one type, or do not fit together otherwise.
+            ConfigurationError: they name different models of one type, different prompts of one task or different
+                actions of one name, or do not fit together otherwise.
         """
-        config = RailsConfig._from(combining.combine(self._sources, other._sources), require_keys=False)
+        sources = combining.combine(self._sources, other._sources)
+        config = RailsConfig._from(sources, require_keys=False)
+        overruled = list(strictness.stricter(self, other, config))
+        for path, value in overruled:
+            combining.set_at(sources.content, path, plain(value))
+        if overruled:
+            config = RailsConfig._from(sources, require_keys=False)
         config._id = ",".join(filter(None, (self.id, other.id)))
         config._directories = tuple(dict.fromkeys((*self._directories, *other._directories)))
+        digests.check_actions(config._directories)
+        config._note_digest()
         return config
 
     def __add__(self, other: RailsConfig) -> RailsConfig:
@@ -249,3 +271,8 @@ def _flatten(error: ValidationError) -> Iterator[tuple[Location, str]]:
 def _may_be_shown(detail: ErrorDetails) -> bool:
     """Whether a wrong value can be quoted: it is no text that may be a key in the wrong place."""
     return isinstance(detail["input"], bool | int | float) or detail["type"] == "literal_error"
+
+
+def plain(value: Any) -> Any:
+    """A value as YAML would have it."""
+    return [plain(item) for item in value] if isinstance(value, tuple) else value

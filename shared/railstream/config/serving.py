@@ -47,8 +47,9 @@ class Serving(Section):
     """How long a request's stream is kept after its end. Not given: the worker's setting."""
     pool: str = ""
     """Worker pool that runs this config's requests."""
-    allow_request_rails: bool = True
-    """Whether a request's ``options.rails`` may switch rails off."""
+    allow_request_rails: bool | None = None
+    """Whether a request may switch rails off (``options.rails``, ``context.check_facts``, …). Not given: not over HTTP;
+    in process, where the caller is the operator, it may."""
     prices: Mapping[str, Price] = {}
     """By model name."""
 

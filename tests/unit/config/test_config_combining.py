@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from railstream.config import RailsConfig
+from railstream.config.base import Section
+from railstream.config.rails import Rails
+from railstream.config.serving import Serving
+from railstream.config.strictness import NEUTRAL, RULES, WITHOUT_EFFECT
 from railstream.errors import ConfigurationError
 
 Write = Callable[[str, str], Path]
@@ -56,10 +60,134 @@ def test_models_of_other_types_are_joined() -> None:
     assert [model.type for model in (config(MAIN) + judge).models] == ["judge", "main"]
 
 
-def test_among_equal_prompts_the_seconds_wins() -> None:
+def test_different_prompts_of_one_task_cannot_be_combined() -> None:
     prompts = "prompts: [{{task: t, content: {}}}]"
-    combined = config(prompts.format("one")) + config(prompts.format("two"))
-    assert combined.prompt_of("t").content == "two"
+    one, two = config(prompts.format("one")), config(prompts.format("two"))
+    assert (one + one).prompt_of("t").content == "one"
+    for first, second in ((one, two), (two, one)):
+        with pytest.raises(ConfigurationError, match="must agree on the prompt of a task; of 't' both"):
+            first + second
+
+
+STRICT = """
+railstream: {allow_request_rails: false}
+rails:
+  input: {flows: [a], trusted_roles: [system]}
+  output:
+    flows: [self check output]
+    channels: {self check output: [content]}
+    streaming: {enabled: true, chunk_size: 4, check_timeout: 2}
+  config:
+    terms: {output: {terms: [x], whole_words: false}}
+    pii_patterns: {output: {entities: [email]}}
+    sensitive_data_detection: {output: {entities: [PERSON], score_threshold: 0.1}}
+    injection_detection: {injections: [sqli], action: reject}
+prompts: [{task: self_check_output, content: p}]
+"""
+LAX = """
+railstream: {allow_request_rails: true}
+rails:
+  input: {flows: [b], trusted_roles: [system, tool], speculative_generation: true}
+  output:
+    flows: [self check output]
+    channels: {self check output: [tools]}
+    unread_channels: pass
+    alternatives: read
+    streaming: {enabled: true, stream_first: true, chunk_size: 400, strategy: rolling, check_timeout: 90}
+  config:
+    terms: {output: {terms: [y], case_insensitive: false, fold: false}}
+    pii_patterns: {output: {entities: [card], fold: false}}
+    sensitive_data_detection: {output: {entities: [PERSON], score_threshold: 0.9}}
+    injection_detection: {injections: [xss], action: omit}
+prompts: [{task: self_check_output, content: p}]
+"""
+
+
+def test_the_stricter_of_each_pair_is_kept_in_either_order() -> None:
+    for first, second in ((STRICT, LAX), (LAX, STRICT)):
+        both = config(first) + config(second)
+        output, streaming, found = both.rails.output, both.rails.output.streaming, both.rails.config
+        assert both.railstream.allow_request_rails is False
+        assert set(both.rails.input.flows) == {"a", "b"}
+        assert both.rails.input.trusted_roles == ("system",)
+        assert not both.rails.input.speculative_generation
+        assert set(output.channels["self check output"]) == {"content", "tools"}
+        assert (output.unread_channels, output.alternatives) == ("drop", "drop")
+        assert (streaming.stream_first, streaming.chunk_size, streaming.strategy) == (False, 4, "documented")
+        assert streaming.check_timeout == 2
+        assert set(found.terms.output.terms) == {"x", "y"}
+        assert (found.terms.output.whole_words, found.terms.output.case_insensitive) == (False, True)
+        assert found.terms.output.fold
+        assert set(found.pii_patterns.output.entities) == {"email", "card"}
+        assert found.sensitive_data_detection.output.score_threshold == 0.1
+        assert found.injection_detection.action == "reject"
+
+
+@pytest.mark.parametrize("lock", ["false", "null"])
+def test_a_lock_that_one_config_says_or_leaves_out_holds(lock: str) -> None:
+    locked = config(f"railstream: {{allow_request_rails: {lock}}}")
+    open_ = config("railstream: {allow_request_rails: true}")
+    for both in (locked + open_, open_ + locked):
+        assert not both.railstream.allow_request_rails
+    assert (open_ + open_).railstream.allow_request_rails is True
+
+
+def test_a_config_without_output_rails_demands_nothing_of_them() -> None:
+    rails = config("rails: {output: {flows: [a], streaming: {enabled: true, chunk_size: 4, context_size: 2}}}")
+    for both in (rails + config(MAIN), config(MAIN) + rails):
+        assert both.rails.output.streaming == rails.rails.output.streaming
+
+
+def test_every_key_of_the_schema_has_a_rule_for_combining() -> None:
+    """A new key is put into `RULES` or `NEUTRAL`, by whoever adds it."""
+    found = {*_keys(Rails, ("rails",)), *_keys(Serving, ("railstream",))}
+    known = {*RULES, *NEUTRAL}
+    assert {path for path in found - known if not set(path) & set(WITHOUT_EFFECT)} == set()
+    assert known - found == set()
+
+
+def _keys(section: type[Section], path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            yield from _keys(kind, (*path, name))
+        else:
+            yield (*path, name)
+
+
+def test_different_actions_of_one_name_cannot_be_combined(write: Write) -> None:
+    for name, body in (("a", "True"), ("b", "True"), ("c", "False")):
+        root = write(f"{name}/config.yml", MAIN)
+        write(f"{name}/actions.py", f"from railstream import action\n\n@action\ndef check(text):\n    return {body}\n")
+    a, b, c = (RailsConfig.from_path(root / name, require_keys=False) for name in "abc")
+    assert (a + b).id == "a,b"
+    with pytest.raises(ConfigurationError, match="must agree on the actions of a name; 'check' is in both"):
+        a + c
+
+
+def test_the_digest_is_of_what_a_config_means_and_not_of_where_it_lies(write: Write) -> None:
+    root = write("one/config.yml", MAIN)
+    write("two/config.yml", "# the same\nmodels:\n  - model: m\n    type: main\n    engine: openai\n")
+    one, two = (RailsConfig.from_path(root / name, require_keys=False) for name in ("one", "two"))
+    assert one.digest == two.digest
+    assert len(one.digest) == 64
+    write("two/actions.py", "x = 1\n")
+    three = RailsConfig.from_path(root / "two", require_keys=False)
+    write("two/actions.py", "x = 2\n")
+    four = RailsConfig.from_path(root / "two", require_keys=False)
+    write(
+        "two/config.yml",
+        MAIN + "rails: {output: {flows: [regex check output]}, config: {regex_detection: {output: {patterns: [x]}}}}",
+    )
+    five = RailsConfig.from_path(root / "two", require_keys=False)
+    digests = {config.digest for config in (one, three, four, five, one + three)}
+    assert len(digests) >= 4
+    assert (one + two).digest == (one + two).digest
+
+
+def test_a_key_of_an_account_is_no_part_of_the_digest() -> None:
+    text = "models: [{{type: main, engine: openai, model: m, parameters: {{api_key: {}}}}}]"
+    assert config(text.format("a")).digest == config(text.format("b")).digest
 
 
 def test_a_combination_may_be_wrong_as_a_whole() -> None:

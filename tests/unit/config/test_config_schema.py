@@ -26,7 +26,7 @@ def test_an_empty_config_has_the_defaults() -> None:
     assert empty.general_instructions.startswith("Below is a conversation")
     assert empty.railstream.on_violation is None
     assert empty.railstream.on_worker_loss is None
-    assert empty.railstream.allow_request_rails is True
+    assert empty.railstream.allow_request_rails is None
 
 
 def test_the_positional_order_of_from_content_is_nemos() -> None:

@@ -116,7 +116,8 @@ def turn(ask: Any = nobody, *, user: str = "hi", **given: Any) -> Turn:
 
 
 def engine(rails: dict[str, Any], **more: Any) -> RailsEngine:
-    return RailsEngine(RailsConfig.from_content(config={"rails": rails, **more}))
+    """As in process, where requests may switch rails off."""
+    return RailsEngine(RailsConfig.from_content(config={"rails": rails, **more}), in_process=True)
 
 
 async def run(guard: OutputGuard | None, reader: Reader, deltas: Sequence[str]) -> Reader:

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from railstream.config import RailsConfig
 from railstream.config.rails import Channel
 from railstream.errors import ConfigurationError, InvalidRequestError
 from railstream_worker.rails.catalog import incremental_rail
+from railstream_worker.rails.engine import RailsEngine
 from unit.rails.guarding import Asked, Reader, chunkings, cut, engine, run, turn
 
 DETECTION = {
@@ -134,3 +136,37 @@ async def test_streaming_or_not_the_same_config_gives_the_same_text_and_verdict(
         assert reader.text == whole
     else:
         assert built.guard_text(text)[0].startswith(reader.text)
+
+
+@pytest.mark.parametrize("allowed", [None, False])
+async def test_a_request_from_elsewhere_switches_no_rail_off_unless_the_config_says_so(allowed: bool | None) -> None:
+    output = {"flows": ["regex check output"], "streaming": {"enabled": True}}
+    given: dict[str, Any] = {"rails": {"output": output, "config": DETECTION}}
+    config = RailsConfig.from_content(config=given | {"railstream": {"allow_request_rails": allowed}})
+    locked, reader = RailsEngine(config), Reader()
+    for options in ({"rails": {"output": False}}, {"rails": ["input"]}, {"rails": {"output": []}}):
+        guard = locked.guard(turn(options=options), reader.release, reader.block)
+        assert guard is not None
+        assert locked.guards(turn(options=options), reader.block).guarded
+
+
+@pytest.mark.parametrize(
+    ("flow", "context"),
+    [
+        ("self check facts", {"check_facts": False, "relevant_chunks": "x"}),
+        ("self check facts", {}),
+        ("self check hallucination", {"check_hallucination": False}),
+    ],
+)
+async def test_a_context_switches_a_rail_off_only_where_requests_may(flow: str, context: dict[str, Any]) -> None:
+    task = flow.replace(" ", "_")
+    config = RailsConfig.from_content(
+        config={
+            "rails": {"output": {"flows": [flow]}},
+            "prompts": [{"task": task, "content": "{{ bot_response }}"}],
+        }
+    )
+    for in_process, blocks in ((False, True), (True, False)):
+        built = RailsEngine(config, in_process=in_process)
+        _, violation = await built.check_output(turn(Asked("no"), context=context), "text")
+        assert (violation is not None) is blocks

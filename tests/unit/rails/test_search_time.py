@@ -31,15 +31,18 @@ class Stalls:
 
 @asynccontextmanager
 async def watched_loop() -> AsyncGenerator[Stalls]:
-    """How long the loop did not come back to a task that only wants to run again."""
+    """How long the loop did not come back to a task that only wants to run again, in time of its own processor.
+
+    Time of the clock would also count what other programs of the machine took meanwhile.
+    """
     stalls = Stalls()
 
     async def watch() -> None:
-        last = time.perf_counter()
+        last = time.thread_time()
         while True:
             await asyncio.sleep(0.001)
-            now = time.perf_counter()
-            stalls.longest = max(stalls.longest, now - last - 0.001)
+            now = time.thread_time()
+            stalls.longest = max(stalls.longest, now - last)
             last = now
 
     watcher = asyncio.create_task(watch())

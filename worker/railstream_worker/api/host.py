@@ -40,7 +40,7 @@ class Host:
     def engine(self) -> RailsEngine:
         """Made on first use, so that actions can be registered before. Raises ``ConfigurationError``."""
         if self._engine is None:
-            self._engine = RailsEngine(self.config, self._actions)
+            self._engine = RailsEngine(self.config, self._actions, in_process=True)
         return self._engine
 
     def register(self, name: str, action: Callable[..., Any]) -> None:

@@ -90,7 +90,7 @@ def refuse_unstreamable(config: RailsConfig, options: GenerationOptions) -> None
     if not output.flows or output.streaming.enabled:
         return
     rails = options.rails
-    if config.railstream.allow_request_rails and rails is not None:
+    if config.railstream.allow_request_rails is not False and rails is not None:
         wanted = "output" in rails if isinstance(rails, list) else rails.output
         if not wanted:
             return

@@ -27,6 +27,7 @@ _ABSENT = {
 class ActionJudge:
     def __init__(self, config: RailsConfig, flow: Flow, stage: Stage, function: Callable[..., Any]) -> None:
         self.flow: str = flow
+        self._flow = flow
         self._config = config
         self._stage = stage
         self._arguments: Mapping[str, str] = flow.arguments
@@ -80,6 +81,9 @@ class ActionJudge:
             returned = await _in_thread(lambda: self._run(**given), self._name)
             if inspect.isawaitable(returned):
                 returned = await returned
+        return self._verdict(returned)
+
+    def _verdict(self, returned: Any) -> Verdict:
         return verdict_of(returned, self._stage)
 
 

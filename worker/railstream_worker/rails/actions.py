@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -74,6 +74,11 @@ def action_of(actions: dict[str, Callable[..., Any]], flow: Flow) -> Callable[..
             f"beside the config; there: {known}"
         )
     return found
+
+
+def own_action(actions: Mapping[str, Callable[..., Any]], flow: Flow) -> Callable[..., Any] | None:
+    """The operator's own action in the place of a built-in rail, as in NeMo Guardrails, where the names decide."""
+    return next((actions[name] for name in flow.action_names if name in actions), None)
 
 
 def _files(directory: Path) -> Sequence[Path]:

@@ -10,7 +10,7 @@ from railstream.config import Flow, RailsConfig
 from railstream.config.rails import Channel
 
 from railstream_worker.rails.action_judge import ActionJudge
-from railstream_worker.rails.actions import action_of, find_actions
+from railstream_worker.rails.actions import action_of, find_actions, own_action
 from railstream_worker.rails.entities import entity_patterns
 from railstream_worker.rails.incremental import IncrementalRail
 from railstream_worker.rails.jailbreak import JailbreakJudge
@@ -19,6 +19,7 @@ from railstream_worker.rails.local_judges import IncrementalJudge, InjectionJudg
 from railstream_worker.rails.matching import Matcher
 from railstream_worker.rails.panel import Judge
 from railstream_worker.rails.patterns import PatternSet, PatternSpec
+from railstream_worker.rails.replaced_judge import ReplacedJudge
 from railstream_worker.rails.terms import TermSet
 from railstream_worker.rails.verdict import Stage
 
@@ -70,15 +71,18 @@ class Catalog:
     def output_rails(self) -> OutputRails:
         flows = self._config.rails.output.flows
         return OutputRails(
-            [incremental_rail(self._config, flow, "output") for flow in flows if _kind(flow) == "incremental"],
-            [self._judge(flow, "output") for flow in flows if _kind(flow) == "window"],
-            [self._judge(flow, "output") for flow in flows if _kind(flow) == "whole"],
+            [incremental_rail(self._config, flow, "output") for flow in flows if self._kind(flow) == "incremental"],
+            [self._judge(flow, "output") for flow in flows if self._kind(flow) == "window"],
+            [self._judge(flow, "output") for flow in flows if self._kind(flow) == "whole"],
         )
 
     def _judge(self, flow: Flow, stage: Stage) -> Judge:
         built_in = flow.built_in
         if built_in is None:
             return ActionJudge(self._config, flow, stage, action_of(self._actions, flow))
+        own = own_action(self._actions, flow)
+        if own is not None:
+            return ReplacedJudge(self._config, flow, stage, own)
         if built_in.kind == "incremental":
             return IncrementalJudge(incremental_rail(self._config, flow, stage))
         if built_in.extra == "presidio":
@@ -88,6 +92,13 @@ class Catalog:
         if built_in.name == "jailbreak detection heuristics":
             return JailbreakJudge(self._config, flow, stage)
         return JUDGES[built_in.name](self._config, flow, stage)
+
+    def _kind(self, flow: Flow) -> str:
+        """A custom action judges windows, also in the place of a built-in rail that decides as the text comes."""
+        if flow.built_in is None:
+            return "window"
+        kind = flow.built_in.kind
+        return "window" if kind == "incremental" and own_action(self._actions, flow) is not None else kind
 
 
 def incremental_rail(config: RailsConfig, flow: Flow, stage: Stage) -> IncrementalRail:
@@ -115,8 +126,3 @@ def _matcher(config: RailsConfig, section: str, stage: Stage, masks: bool) -> Ma
         )
     options = getattr(getattr(detection, section), stage)
     return PatternSet(entity_patterns(options.entities, options.mask_token), extent_matters=masks, fold=options.fold)
-
-
-def _kind(flow: Flow) -> str:
-    """A custom action judges windows."""
-    return flow.built_in.kind if flow.built_in is not None else "window"

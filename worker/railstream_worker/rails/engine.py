@@ -30,11 +30,16 @@ FIRST_CHUNK = 8  # deltas of the first window when the config does not say: abou
 class RailsEngine:
     """Raises ``ConfigurationError`` when a rail cannot be made: an extra, an action or a model is missing.
 
-    ``actions``: custom actions by name, before those beside the config.
+    ``actions``: custom actions by name, before those beside the config. ``in_process``: whoever asks is the operator,
+    and may switch rails off unless the config says that nobody may.
     """
 
-    def __init__(self, config: RailsConfig, actions: Mapping[str, Callable[..., Any]] | None = None) -> None:
+    def __init__(
+        self, config: RailsConfig, actions: Mapping[str, Callable[..., Any]] | None = None, *, in_process: bool = False
+    ) -> None:
         self.config = config
+        allowed = config.railstream.allow_request_rails
+        self._may_switch_off = in_process if allowed is None else allowed
         rails = config.rails
         timeout = rails.output.streaming.check_timeout
         catalog = Catalog(config, actions)
@@ -143,7 +148,8 @@ class RailsEngine:
 
     def _wanted(self, turn: Turn, stage: Stage) -> Any:
         """Which flows the request wants, if it may say."""
-        if not turn.options or not self.config.railstream.allow_request_rails:
+        turn.may_switch_off = self._may_switch_off
+        if not turn.options or not self._may_switch_off:
             return None
         return selection(turn.options, stage)
 

@@ -122,7 +122,7 @@ class _LocalReader(_Reader):
         return _with_parts(messages, joined)
 
     async def _read_with(self, texts: list[str], separator: str) -> list[str]:
-        pieces = await self._rail.read(separator.join(texts))
+        pieces = await self._rail.read(separator.join(texts), exact=True)
         if pieces is None:
             raise Blocked
         return distributed(texts, separator, pieces)

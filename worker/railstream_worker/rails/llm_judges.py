@@ -90,11 +90,17 @@ class TopicJudge(PromptJudge):
 
 
 class FactsJudge(PromptJudge):
-    """Compares the answer with the context's ``relevant_chunks``. Without any there is nothing to compare it with."""
+    """Compares the answer with the context's ``relevant_chunks``.
+
+    Without any there is nothing to compare it with: then it blocks, unless the request may switch rails off.
+    """
 
     async def judge(self, text: str, turn: Turn) -> Verdict:
-        if turn.context.get("check_facts") is False or not turn.context.get("relevant_chunks"):
+        given = turn.context.get("relevant_chunks")
+        if turn.may_switch_off and (turn.context.get("check_facts") is False or not given):
             return allow()
+        if not given:
+            raise RailError("`context.relevant_chunks` is missing: there is nothing to compare the answer with")
         return await super().judge(text, turn)
 
     def _variables(self, text: str, turn: Turn) -> dict[str, Any]:
@@ -107,7 +113,7 @@ class HallucinationJudge(PromptJudge):
     """Asks the answering model again, twice, and its own model whether the answers agree."""
 
     async def judge(self, text: str, turn: Turn) -> Verdict:
-        if turn.context.get("check_hallucination") is False:
+        if turn.may_switch_off and turn.context.get("check_hallucination") is False:
             return allow()
         again = [self._answer_again(turn) for _ in range(_EXTRA_ANSWERS)]
         answers = await asyncio.gather(*again)

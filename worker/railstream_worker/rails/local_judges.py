@@ -36,10 +36,13 @@ class IncrementalJudge:
         passed = "".join(piece.text for piece in pieces)
         return allow() if passed == text else rewrite(passed)
 
-    async def read(self, text: str) -> Sequence[Piece] | None:
-        """What the rail makes of the text, in pieces that know their source; ``None`` when it blocks it."""
+    async def read(self, text: str, *, exact: bool = False) -> Sequence[Piece] | None:
+        """What the rail makes of the text, in pieces that know their source; ``None`` when it blocks it.
+
+        ``exact``: each match is a piece of its own, also in a long text.
+        """
         chain = Chain((self._rail,))
-        passed = await Searcher(chain, exact=True).push(text, final=True)
+        passed = await Searcher(chain, exact=exact).push(text, final=True)
         return None if chain.blocked_by is not None else passed
 
 

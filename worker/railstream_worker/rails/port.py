@@ -49,6 +49,8 @@ class Turn:
     activated: list[dict[str, Any]] = field(default_factory=list)
     """Filled by the rails as they run: NeMo's ``activated_rails`` entries."""
 
+    may_switch_off: bool = False
+    """Whether the request may switch rails off; the engine says so before its rails run."""
     params: Mapping[str, Any] = field(default_factory=dict)
     """The request's options for the provider, which may hold texts too; input rails that mask replace them."""
 
