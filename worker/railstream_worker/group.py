@@ -34,7 +34,7 @@ async def ensure_group(client: Redis, stream: str) -> None:
         if "BUSYGROUP" not in str(error):
             log.debug("the group of %s cannot be made now: %s", stream, error)
     else:
-        log.warning("the group of %s was missing and is made", stream)
+        log.info("the group of %s was missing and is made", stream)
 
 
 async def forget_dead_often(redis: Redis, stream: str) -> None:
