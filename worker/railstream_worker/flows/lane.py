@@ -18,13 +18,6 @@ from railstream_worker.gate import Room
 from railstream_worker.released import LostCalls
 
 
-class _Choice(msgspec.Struct):
-    index: int = 0
-
-
-_choice = msgspec.json.Decoder(_Choice).decode
-
-
 @dataclass(slots=True)
 class Known:
     """What is known of one operation: what was let out of it, by earlier attempts too, and how it ended."""
@@ -97,9 +90,9 @@ class Past:
 
     def _hear(self, event: events.Event, choice: bytes | None) -> None:
         if event.name == events.CHUNK:
-            index = _choice(choice or b"{}").index
+            index = decode_delta(choice or b"{}").get("index", 0)
             self._by_index[index].hear(event.data)
-            self.lost.hear_chunk(f"{event.id.attempt}.{index}", len(_delta(event.data).content or ""))
+            self.lost.hear_chunk(f"{event.id.attempt}.{index}", len(text_of(decode_delta(event.data))))
         elif event.name == events.USAGE:
             self.lost.hear_usage(events.decode_usage(event.data))
         elif event.name in events.OPERATIONS:
