@@ -36,6 +36,12 @@ def decode_delta(data: bytes) -> dict[str, Any]:
     return found
 
 
+def text_of(delta: dict[str, Any]) -> str:
+    """The content of a delta, its surrogate halves as they came; empty when it has none that is text."""
+    content = delta.get("content")
+    return content if isinstance(content, str) else ""
+
+
 def joined(text: str) -> str:
     """The text with its surrogate halves joined; what has no other half becomes U+FFFD."""
     if _HALF.search(text) is None:

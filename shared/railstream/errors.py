@@ -23,6 +23,8 @@ RailstreamError
 ├── DeliveriesExhaustedError       500  the job failed its last delivery
 ├── JobLostError                   503  the job is gone from the queue and nobody runs it
 ├── QueueTimeoutError              503  no worker took the job within the queue's time
+├── JobNotUnderstoodError          503  a job of another release, or one that cannot be decoded
+├── RequestExpiredError            503  the request's record had expired when a worker took its job
 ├── WorkerLostError                502  the worker died and the answer could not go on: see `on_worker_loss`
 ├── ConfigMismatchError            503  gateway and worker hold different configs of one id
 └── StreamLostError                410  events are gone from Redis: signalled, never silent
@@ -239,8 +241,20 @@ class JobLostError(RailstreamError):
     retryable = True
 
 
+class JobNotUnderstoodError(RailstreamError):
+    code = "job_not_understood"
+    status = 503
+    retryable = True
+
+
 class QueueTimeoutError(RailstreamError):
     code = "queue_timeout"
+    status = 503
+    retryable = True
+
+
+class RequestExpiredError(RailstreamError):
+    code = "request_expired"
     status = 503
     retryable = True
 

@@ -69,6 +69,8 @@ class Writer:
     async def _begin(self, job: Job, entry: bytes) -> int:
         # A pooled connection that was cut meanwhile is found out here, as a worker's next try would.
         await self.redis.connection_pool.disconnect()
+        # A gateway writes the record before the job: a Redis that has forgotten it has forgotten the job too.
+        await self.redis.hsetnx(keys.request(job.id), "status", "queued")
         reserved = await reserve(self.redis, job, entry, worker=self.name, reason="lease_expired")
         if reserved.attempt:
             self.generation, self.ended = f"{self.name}.{next(_generation)}", False

@@ -11,8 +11,9 @@ from chaos import stories
 from chaos.clients import Client
 from chaos.conftest import StartWorld
 from chaos.faults import Faults, streaming
-from chaos.world import World
+from chaos.world import LEASE, World
 from harness.redis_server import Fsync
+from harness.sse import opened
 from harness.waiting import until
 from railstream import keys
 
@@ -141,3 +142,51 @@ async def test_g6_a_master_that_became_a_replica_is_no_place_to_write_and_nobody
         command("CONFIG", "SET", "min-replicas-to-write", "0")
     verdict = await stories.judged(world, clients, tasks)
     assert verdict.counts["finished"] == 4
+
+
+@pytest.mark.parametrize("setting", ["maxmemory", "min-replicas-to-write"])
+async def test_g19_a_redis_that_takes_no_writes_for_many_leases_kills_no_accepted_job(
+    start_world: StartWorld, setting: str
+) -> None:
+    world = await start_world(settings={"RAILSTREAM_MAX_DELIVERIES": "3"})
+    clients = stories.ask(world, 6, words=80)
+    tasks = stories.start(clients)
+    await streaming(clients)
+    with world.redis.client() as redis:
+        before = redis.xlen(keys.DEAD)
+        redis.config_set(setting, "1")
+        await asyncio.sleep(6 * LEASE)  # what is waited for is that time passes
+        redis.config_set(setting, "0")
+    verdict = await stories.judged(world, clients, tasks)
+    assert verdict.counts["finished"] == 6
+    with world.redis.client() as redis:
+        assert redis.xlen(keys.DEAD) == before
+
+
+async def test_g5_an_emptied_redis_is_given_the_streams_of_full_workers_again(start_world: StartWorld) -> None:
+    world = await start_world(workers=0, gateways=1)
+    await (await world.add_worker(concurrency=3)).ready()
+    clients = stories.ask(world, 3, words=100)
+    tasks = stories.start(clients)
+    await streaming(clients)
+    world.redis.flush()
+    verdict = await stories.judged(world, clients, tasks)
+    assert verdict.counts["finished"] == 3
+    assert verdict.counts["gaps said"] == 0
+
+
+async def test_g20_a_job_that_nobody_understands_ends_its_clients_stream(start_world: StartWorld) -> None:
+    world = await start_world(workers=1, gateways=1)
+    await world.workers[0].kill()
+    client = stories.ask(world, 1)[0]
+    async with opened(f"{world.gateways[0].api}/chat/completions", body=client.question.body()) as stream:
+        await until(lambda: queued(world) == 1, what="it is queued")
+        with world.redis.client() as redis:  # as a newer gateway would have written it
+            ((entry, fields),) = redis.xrange(keys.jobs())
+            body = fields[b"__data__"].replace(b'"version":1', b'"version":9')
+            redis.xdel(keys.jobs(), entry)
+            redis.xadd(keys.jobs(), {"__data__": body})
+        world.workers[0].start()
+        await stream.read()
+    assert stream.frames[-2].json["error"]["code"] == "job_not_understood"
+    assert stream.done

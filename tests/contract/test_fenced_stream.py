@@ -30,6 +30,13 @@ def a_job() -> Job:
     return Job(id=new_request_id(), model="m", created=1.0, configs=("c",), messages=[])
 
 
+async def queued(redis: Redis) -> Job:
+    """A job whose request has its record, as a gateway leaves it."""
+    job = a_job()
+    await redis.hset(keys.request(job.id), "status", "queued")
+    return job
+
+
 @asynccontextmanager
 async def publishing(url: str, timeout: float = 3) -> AsyncIterator[Publisher]:
     publisher = Publisher(url, timeout=timeout, flush_interval=0.002, name="test")
@@ -75,7 +82,7 @@ async def entries(redis: Redis, job: Job) -> list[Entry]:
 
 
 async def test_an_attempt_writes_its_events_in_order_under_its_own_ids(redis: Redis, publisher: Publisher) -> None:
-    job = a_job()
+    job = await queued(redis)
     stream = await begin(redis, publisher, job)
     for number in range(50):
         stream.chunk(b'{"content":"%d"}' % number)
@@ -90,7 +97,7 @@ async def test_an_attempt_writes_its_events_in_order_under_its_own_ids(redis: Re
 
 
 async def test_every_append_is_also_published_live(redis: Redis, publisher: Publisher) -> None:
-    job = a_job()
+    job = await queued(redis)
     live = redis.pubsub()
     await live.subscribe(keys.live(job.id))
     assert await live.get_message(timeout=5) is not None
@@ -106,7 +113,7 @@ async def test_every_append_is_also_published_live(redis: Redis, publisher: Publ
 
 
 async def test_a_superseded_attempt_writes_nothing_more(redis: Redis, publisher: Publisher) -> None:
-    job = a_job()
+    job = await queued(redis)
     old = await begin(redis, publisher, job)
     old.chunk(b'{"content":"before"}')
     await stored(old, 1)
@@ -120,27 +127,27 @@ async def test_a_superseded_attempt_writes_nothing_more(redis: Redis, publisher:
 
 
 async def test_a_stream_that_has_ended_is_not_begun_again(redis: Redis, publisher: Publisher) -> None:
-    job = a_job()
+    job = await queued(redis)
     assert await end(await begin(redis, publisher, job))
     again = await reserve(redis, job, b"1-1", worker="w2", reason="lease_expired")
     assert again.attempt == 0
 
 
 async def test_a_second_entry_of_the_same_request_is_not_run(redis: Redis, publisher: Publisher) -> None:
-    job = a_job()
+    job = await queued(redis)
     await begin(redis, publisher, job)
     second = await reserve(redis, job, b"2-1", worker="w2", reason="lease_expired")
     assert second.attempt == 0
 
 
 async def test_a_cancel_before_the_first_attempt_ends_the_stream(redis: Redis) -> None:
-    job = a_job()
+    job = await queued(redis)
     await redis.xadd(keys.events(job.id), {"event": "cancelled", "data": "{}"}, id="0-1")
     assert (await reserve(redis, job, b"1-1", worker="w1", reason="")).attempt == 0
 
 
 async def test_a_takeover_reads_all_that_was_released(redis: Redis, publisher: Publisher) -> None:
-    job = a_job()
+    job = await queued(redis)
     stream = await begin(redis, publisher, job)
     for text in ("Zwölf ", "Boxkämpfer"):
         stream.chunk(f'{{"content":"{text}"}}'.encode())
@@ -152,7 +159,7 @@ async def test_a_takeover_reads_all_that_was_released(redis: Redis, publisher: P
 
 
 async def test_a_connection_that_is_cut_loses_and_doubles_nothing(redis: Redis, publisher: Publisher) -> None:
-    job = a_job()
+    job = await queued(redis)
     stream = await begin(redis, publisher, job)
     for number in range(300):
         stream.chunk(b'{"content":"%d"}' % number)
@@ -168,7 +175,7 @@ async def test_a_redis_that_lost_its_tail_is_given_it_again(start_redis: Callabl
     server = start_redis(aof="always")
     client = connect(server.url, 3, name="test")
     async with publishing(server.url) as publisher:
-        job = a_job()
+        job = await queued(client)
         stream = await begin(client, publisher, job)
         for number in range(40):
             stream.chunk(b'{"content":"%d"}' % number)
@@ -193,7 +200,7 @@ async def test_what_redis_refuses_to_store_is_not_shown_either(
     server = start_redis()
     client = connect(server.url, 3, name="test")
     async with publishing(server.url) as publisher, client.pubsub() as live:
-        job = a_job()
+        job = await queued(client)
         stream = await begin(client, publisher, job)
         await live.subscribe(keys.live(job.id))
         assert (await live.get_message(timeout=5))["type"] == "subscribe"
@@ -211,7 +218,7 @@ async def test_what_redis_refuses_to_store_is_not_shown_either(
 
 
 async def test_an_emptied_redis_is_given_the_whole_stream_again(redis: Redis, publisher: Publisher) -> None:
-    job = a_job()
+    job = await queued(redis)
     stream = await begin(redis, publisher, job)
     stream.chunk(b'{"content":"a"}')
     await stored(stream, 1)

@@ -19,6 +19,7 @@ async def test_the_later_attempt_loses_nothing_when_the_earlier_one_is_opened_af
     redis: Redis, redis_url: str
 ) -> None:
     job = Job(id=new_request_id(), model="m", created=1.0, configs=("c",), messages=[])
+    await redis.hset(keys.request(job.id), "status", "queued")
     older, newer = [await reserve(redis, job, b"1-1", worker="w", reason="lease_expired") for _ in range(2)]
     publisher = Publisher(redis_url, timeout=3, flush_interval=0, name="test")
     streams = [

@@ -13,7 +13,7 @@ from typing import Any
 
 from faststream import FastStream
 from faststream.redis import RedisBroker
-from railstream import keys
+from railstream import keys, worker_records
 from railstream.config import ConfigSet
 from railstream.connect import connect
 from railstream.errors import RailstreamError
@@ -24,8 +24,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from railstream_worker.cancels import Cancels
-from railstream_worker.consumer import ensure_group, subscribe
+from railstream_worker.consumer import subscribe
 from railstream_worker.engines import Engines
+from railstream_worker.group import ensure_group, forget_dead_often
 from railstream_worker.lease import Leases
 from railstream_worker.llm.redis_quota import RedisQuota
 from railstream_worker.models import Models
@@ -115,7 +116,7 @@ def create_worker(
         retention=settings.retention,
         max_deliveries=settings.max_deliveries,
     )
-    pool = Pool(tools, slots)
+    pool = Pool(tools, slots, rest=2 * settings.scan)
     cancels = Cancels(
         redis,
         settings.redis_url,
@@ -125,7 +126,15 @@ def create_worker(
         cancel=pool.cancel,
     )
     subscribe(
-        broker, redis, slots, pool.start, pool=settings.pool, worker=name, lease=settings.lease, scan=settings.scan
+        broker,
+        redis,
+        slots,
+        leases.writing,
+        pool.start,
+        pool=settings.pool,
+        worker=name,
+        lease=settings.lease,
+        scan=settings.scan,
     )
 
     def metrics_page() -> tuple[int, str, str]:
@@ -141,6 +150,7 @@ def create_worker(
             await wait_for_redis(redis, settings, app.stopping)
             preload(configs, tools)
             services = [publisher.run(), leases.run(), cancels.run()]
+            services.append(forget_dead_often(redis, keys.jobs(settings.pool)))
             if settings.http_port is not None:
                 pages = Pages(
                     settings.http_host, settings.http_port, ready=publisher.connected.is_set, metrics=metrics_page
@@ -206,7 +216,7 @@ async def _stop(tasks: list[asyncio.Task[Any]]) -> None:
 async def _leave(redis: Redis, leases: Leases, pool: str, name: str) -> None:
     """Hand back what was read in the last moment, and take this consumer off the group if nothing pends on it."""
     with suppress(RedisError, OSError, TimeoutError):
-        await redis.zrem(keys.WORKERS, name)
+        await worker_records.remove(redis, name)
         pending: list[Any] = await redis.xpending_range(keys.jobs(pool), keys.GROUP, "-", "+", 1000, consumername=name)
         for entry in pending:
             await leases.hand_back(entry["message_id"])

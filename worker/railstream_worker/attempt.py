@@ -1,12 +1,16 @@
-"""One attempt at one job: reserve it, generate, end its stream, acknowledge; or let go of it without a word.
+"""One attempt at one job: reserve it, generate, end its stream, acknowledge; or let go of it.
 
 What may end an attempt: its outcome, a cancel, a drain, and the loss of its claim or of its fence. After a loss it
 writes nothing more; the job belongs to somebody else. Everything it ever wrote was accepted under its own ids.
+
+Whatever else is raised ends in one terminal event. Limit, cancel and deadline are looked at before anything that can
+raise, and the end does not depend on the answer. While Redis is out an attempt waits as long as its claim is its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import logging
 import time
@@ -15,7 +19,7 @@ from typing import Any
 
 from railstream import events, keys
 from railstream import usage as ledger
-from railstream.errors import RailstreamError
+from railstream.errors import QueueTimeoutError, RailstreamError, RequestExpiredError
 from railstream.events import Cancelled, Failed
 from railstream.telemetry.spans import OpenSpan
 from redis.exceptions import RedisError
@@ -30,11 +34,12 @@ from railstream_worker.flows.turns import FlowTurns
 from railstream_worker.generation import Outcome
 from railstream_worker.publisher import Publisher
 from railstream_worker.released import LostCalls, Released, read_released
-from railstream_worker.reservation import Reservation, reserve
+from railstream_worker.reservation import Reservation, fail, reserve
 from railstream_worker.scripts import END
 from railstream_worker.takeover import usages_of
 from railstream_worker.tools import Tools
 from railstream_worker.turn import BranchTurn
+from railstream_worker.writing import is_outage
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +83,7 @@ class Attempt:
             self._task.cancel()
 
     async def run(self) -> None:
-        """To the end of the attempt. Raises nothing but what the process should log."""
+        """To the end of the attempt. Raises nothing but a cancellation from outside."""
         self._task = asyncio.current_task()
         tools, arrival = self._tools, self.delivery.arrival
         claim = tools.leases.hold(arrival.entry, lambda: self.stop(Stop.LOST), since=arrival.claimed_at)
@@ -89,25 +94,36 @@ class Attempt:
                 raise
             if self._stop is Stop.DRAIN:
                 await tools.leases.hand_back(arrival.entry)
+        except Exception as error:
+            await self._let_go(error)
         finally:
-            if self._span is not None:
-                self._span.end(self._error_type)
             tools.leases.release(claim)
             if self._stream is not None:
                 tools.publisher.close(self._stream)
             self._stream = self._caller = None  # both tell us: nothing of an attempt waits for a garbage collection
+            if self._span is not None:
+                self._span.end(self._error_type)
+
+    async def _let_go(self, error: Exception) -> None:
+        """No end could be written. The job is given to a worker again; after the last delivery it is dead."""
+        leases, arrival = self._tools.leases, self.delivery.arrival
+        if is_outage(error) and not await leases.writing.probe():
+            log.info("request %s: handed back while redis is out: %s", self.job.id, error)
+            return await leases.hand_back(arrival.entry)
+        log.error("request %s: the attempt could not be ended: %s", self.job.id, error, exc_info=error)
+        if arrival.deliveries > self._tools.max_deliveries:
+            failed = await self.delivery.bury(self._tools)
+            with contextlib.suppress(RedisError):  # the stream is unusable: a gateway tells its readers
+                await fail(self._tools.redis, self.job.id, arrival.entry, failed, self._retention)
+            await self.delivery.acknowledge(self._tools)
 
     async def _run(self) -> None:
-        reservation = await reserve(
-            self._tools.redis,
-            self.job,
-            self.delivery.arrival.entry,
-            worker=self._tools.worker,
-            reason=self._takeover_reason,
-        )
+        repeat = self._tools.leases.writing.repeat
+        reservation = await repeat(self._reserve)
         if not reservation.attempt:
-            return await self.delivery.acknowledge(self._tools)
-        self._span = self._begin_span(reservation)
+            if reservation.forgotten:
+                await repeat(self._forget)
+            return await repeat(partial(self.delivery.acknowledge, self._tools))
         stream = self._stream = FencedStream(
             self.job.id,
             reservation.attempt,
@@ -125,42 +141,80 @@ class Attempt:
             payload = Cancelled(reason=self._reason, usage=self._usage())
         self._error_type = error_type_of(payload)
         self._ending = True
-        await (self._flow_turns if self.job.operations else self._turn).end(payload, reservation.attempt)
+        turn = self._flow_turns if self.job.operations else self._turn
+        await repeat(lambda: turn.end(payload, reservation.attempt))
         if await self._end(stream, payload):
-            await self.delivery.acknowledge(self._tools)
+            await repeat(partial(self.delivery.acknowledge, self._tools))
+
+    async def _reserve(self) -> Reservation:
+        return await reserve(
+            self._tools.redis,
+            self.job,
+            self.delivery.arrival.entry,
+            worker=self._tools.worker,
+            reason=self._takeover_reason,
+        )
+
+    async def _forget(self) -> None:
+        """The request's record expired while it waited: it is not generated."""
+        error = RequestExpiredError(
+            f"the record of request {self.job.id} had expired before a worker took it; send the request again"
+        )
+        log.warning("%s", error)
+        failed = Failed(error=error.envelope(), status=error.status, retryable=error.retryable)
+        await fail(self._tools.redis, self.job.id, self.delivery.arrival.entry, failed, self._retention)
 
     async def _outcome(self, reservation: Reservation) -> Outcome | Cancelled:
-        """What the stream ends with."""
+        """What the stream ends with. Raises nothing but an outage of Redis and a cancellation."""
         try:
+            self._span = self._begin_span(reservation)
+            stopped = await self._stopped(reservation)
+            if stopped is not None:
+                await self._account_for_lost(reservation)
+                return stopped
             if self.job.operations:
                 return await self._run_operations(reservation)
             return await self._run_answer(reservation)
         except RailstreamError as error:
             return Failed(error=error.envelope(), status=error.status, retryable=error.retryable)
-        except RedisError:
-            raise  # the queue delivers the job again, and then Redis may answer
-        except Exception:
+        except Exception as error:
+            if is_outage(error):
+                raise  # the job is given to a worker again, and then Redis may answer
             log.exception("request %s: the attempt failed unexpectedly", self.job.id)
-            unexpected = RailstreamError("the worker failed unexpectedly; its log has the details")
-            return Failed(error=unexpected.envelope(), usage=self._usage())
+            return _unexpected(self._usage())
 
     async def _stopped(self, reservation: Reservation) -> Failed | Cancelled | None:
         """What ends the job before it runs, if something does."""
+        job = self.job
         if reservation.cancelled or self._stop is Stop.CANCEL:
             return Cancelled(reason=reservation.cancelled or self._reason)
         if self.delivery.arrival.deliveries > self._tools.max_deliveries:
             return await self.delivery.bury(self._tools)
+        # Both differences are of one clock each: the clocks of gateway, worker and Redis need not agree.
+        if job.deadline and not reservation.takeover and reservation.waited > job.deadline - job.created:
+            late = QueueTimeoutError(f"no worker began request {job.id} in {job.deadline - job.created:g} s")
+            return Failed(error=late.envelope(), status=late.status, retryable=late.retryable)
         return None
+
+    async def _account_for_lost(self, reservation: Reservation) -> None:
+        """Record the calls that died with earlier workers, of a job that does not go on."""
+        if not reservation.takeover:
+            return
+        try:
+            if self.job.operations:
+                lost = (await Past(self.job).read(self._tools.redis, self.job.id)).lost
+            else:
+                lost = (await read_released(self._tools.redis, self.job)).lost
+            self._record_lost(lost)
+        except Exception:
+            log.exception("request %s: its lost calls cannot be recorded", self.job.id)
 
     async def _run_answer(self, reservation: Reservation) -> Outcome | Cancelled:
         released, earlier = Released(), list[events.Usage]()
         if reservation.takeover:
-            released = await read_released(self._tools.redis, self.job)
+            released = await self._tools.leases.writing.repeat(lambda: read_released(self._tools.redis, self.job))
             log.info("request %s: taken over after %d chunks", self.job.id, released.chunks)
             earlier = self._record_lost(released.lost)
-        stopped = await self._stopped(reservation)
-        if stopped is not None:
-            return stopped
         return await self._answer(reservation, released, earlier)
 
     def _record_lost(self, lost: LostCalls) -> list[events.Usage]:
@@ -188,7 +242,7 @@ class Attempt:
             caller=self._caller,
             sink=self._turn.hear(_Room(self._stream, tools.publisher), released),
             released=released,
-            history=await self._turn.history(),
+            history=await tools.leases.writing.repeat(self._turn.history),
             earlier=earlier,
             record_rails=partial(tools.telemetry.rails.record, parent_context=self._span.context),
         )
@@ -199,12 +253,10 @@ class Attempt:
         assert self._span is not None
         tools, past, earlier = self._tools, Past(self.job), list[events.Usage]()
         if reservation.takeover:
-            await past.read(tools.redis, self.job.id)
+            past = await tools.leases.writing.repeat(lambda: Past(self.job).read(tools.redis, self.job.id))
             earlier = self._record_lost(past.lost)
-        await self._flow_turns.resume(past.known, reservation.attempt, takeover=reservation.takeover)
-        stopped = await self._stopped(reservation)
-        if stopped is not None:
-            return stopped
+        known, attempt, takeover = past.known, reservation.attempt, reservation.takeover
+        await tools.leases.writing.repeat(lambda: self._flow_turns.resume(known, attempt, takeover=takeover))
         room, context = _Room(self._stream, tools.publisher), self._span.context
         run = OperationsRun(
             self.job, past.known, self._flow_turns, tools, self._stream, room, self._record, context, earlier
@@ -238,7 +290,11 @@ class Attempt:
 
     async def _end(self, stream: FencedStream, payload: Outcome | Cancelled) -> bool:
         """Write the terminal event; false when the fence refused it."""
-        name, data = events.encode(payload)
+        try:
+            name, data = events.encode(payload)
+        except Exception:
+            log.exception("request %s: its end cannot be encoded", self.job.id)
+            name, data = events.encode(_unexpected())
         accepted = stream.script(
             END,
             (stream.key, keys.request(self.job.id).encode()),
@@ -248,6 +304,11 @@ class Attempt:
             b"%d" % max(1, round(self._retention)),
         )
         return await accepted
+
+
+def _unexpected(usage: dict[str, Any] | None = None) -> Failed:
+    error = RailstreamError("the worker failed unexpectedly; its log has the details")
+    return Failed(error=error.envelope(), usage=usage)
 
 
 def error_type_of(payload: Outcome | Cancelled) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from railstream import keys
 from railstream.link import Link, pack
+from railstream.logs import Outage
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -43,24 +44,24 @@ class Cancels:
             tasks.create_task(self._look_often())
 
     async def _listen_always(self) -> None:
-        down = False
+        outage = Outage(log, "the channel of cancels, whose flags are looked at instead,")
         while True:
             try:
                 link = await Link.open(self._url, self._timeout, self._name)
                 try:
-                    await self._listen(link)
+                    await self._listen(link, outage)
                 finally:
                     await link.close()
             except (RedisError, OSError, TimeoutError) as error:
-                if not down:
-                    log.warning("cancels are not heard, flags are looked at instead: %s", error)
-                down = True
+                outage.begin(error)
                 await asyncio.sleep(0.5)
 
-    async def _listen(self, link: Link) -> None:
+    async def _listen(self, link: Link, outage: Outage) -> None:
         link.write(pack(b"SUBSCRIBE", keys.CANCEL_CHANNEL.encode()))
         while True:
-            for reply in await link.read():
+            replies = await link.read()
+            outage.end()
+            for reply in replies:
                 if isinstance(reply, list) and reply[0] == b"message":
                     request_id, _, reason = reply[2].decode().partition(" ")
                     self._cancel(request_id, reason or "request")

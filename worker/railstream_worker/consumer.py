@@ -1,7 +1,8 @@
 """How jobs reach this worker: two FastStream subscribers that read only when there is a slot to run what they read.
 
 FastStream's own read loops prefetch one job beyond what runs, stop for good when the group is gone, and spin
-without a pause on READONLY. These take a slot first, make the group again, and wait before they try again.
+without a pause on READONLY. These take a slot first, make the group again, and wait before they try again. While Redis
+takes no writes they take no job: it could not be run.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from faststream.redis.message import DefaultStreamMessage
 from faststream.redis.subscriber.usecases.stream_subscriber import StreamSubscriber
 from railstream import keys
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 
+from railstream_worker.group import ensure_group, is_missing
 from railstream_worker.slots import Slots
+from railstream_worker.writing import Writing
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +43,8 @@ class Arrival:
     claimed_at: float
     body: bytes
     headers: dict[str, str]
+    message_id: str = ""
+    """The message's own: the request's id, when a gateway has sent it."""
 
 
 Handler = Callable[[Arrival], Awaitable[None]]
@@ -49,6 +54,7 @@ class JobSubscriber(StreamSubscriber):
     """Reads one job at a time, and only with a slot in hand; the handler gives the slot back when the job is over."""
 
     slots: Slots
+    writing: Writing
     redis: Redis
     stream: str
     consumer: str
@@ -68,6 +74,7 @@ class JobSubscriber(StreamSubscriber):
                 await asyncio.sleep(BACKOFF[-1])
 
     async def _get_msgs(self, read: Any) -> None:
+        await self._may_take()
         await self.slots.take()
         asked = time.monotonic()
         try:
@@ -99,6 +106,10 @@ class JobSubscriber(StreamSubscriber):
         message["claimed_at"] = asked  # type: ignore[typeddict-unknown-key]
         await self.consume_one(message)
 
+    async def _may_take(self) -> None:
+        """Until a job that is taken can be run."""
+        await self.writing.wait()
+
     async def _next_entry(self) -> tuple[bytes, dict[bytes, bytes], int] | None:
         raise NotImplementedError
 
@@ -106,8 +117,7 @@ class JobSubscriber(StreamSubscriber):
         """Nothing was there."""
 
     async def _after_error(self, error: BaseException) -> None:
-        if isinstance(error, ResponseError) and "NOGROUP" in str(error):
-            log.warning("the group of %s is gone: making it again", self.stream)
+        if is_missing(error):
             await ensure_group(self.redis, self.stream)
         if not self.failures:
             log.warning("jobs cannot be read: %s", error)
@@ -131,9 +141,15 @@ class NewJobs(JobSubscriber):
 class ExpiredJobs(JobSubscriber):
     """Jobs whose worker has not renewed its claim for the lease. One look per scan, over the whole list."""
 
+    async def _may_take(self) -> None:
+        """After an outage of Redis, workers that live need a moment to renew their claims, or to hand them back."""
+        await self.writing.wait_steady(self.lease_ms / 2000)
+
     async def _next_entry(self) -> tuple[bytes, dict[bytes, bytes], int] | None:
         pending: Any = await self.redis.xpending_range(self.stream, keys.GROUP, "-", "+", 1, idle=self.lease_ms)
         if not pending:
+            return None
+        if not await self.writing.probe():  # a Redis without memory would let us claim what we could not run
             return None
         entry_id, deliveries = pending[0]["message_id"], pending[0]["times_delivered"]
         claimed: Any = await self.redis.xclaim(self.stream, keys.GROUP, self.consumer, self.lease_ms, [entry_id])
@@ -149,29 +165,21 @@ class ExpiredJobs(JobSubscriber):
         await asyncio.sleep(self.scan)
 
 
-async def ensure_group(client: Redis, stream: str) -> None:
-    """Make the stream's group if it is missing, from the first entry: jobs may be older than their first worker."""
-    try:
-        await client.xgroup_create(stream, keys.GROUP, id="0", mkstream=True)
-    except ResponseError as error:
-        if "BUSYGROUP" not in str(error):
-            raise
-    except (RedisError, OSError):
-        log.debug("the group of %s cannot be made now", stream)
-
-
 async def _arrival(message: RedisStreamMessage) -> Arrival:
     """What the handler gets: more than the body, which it decodes itself; not the message, which would keep itself."""
     raw: Any = message.raw_message
     deliveries = raw.get("delivery_counts", [0])[0] + 1
     claimed_at = raw.get("claimed_at", time.monotonic())
-    return Arrival(raw["message_ids"][0], deliveries, claimed_at, message.body, dict(message.headers))
+    return Arrival(
+        raw["message_ids"][0], deliveries, claimed_at, message.body, dict(message.headers), message.correlation_id or ""
+    )
 
 
 def subscribe(
     broker: RedisBroker,
     redis: Redis,
     slots: Slots,
+    writing: Writing,
     handler: Handler,
     *,
     pool: str,
@@ -191,6 +199,7 @@ def subscribe(
         subscriber.__class__ = kind
         assert isinstance(subscriber, JobSubscriber)
         subscriber.slots = slots
+        subscriber.writing = writing
         subscriber.redis = redis
         subscriber.stream = keys.jobs(pool)
         subscriber.consumer = worker

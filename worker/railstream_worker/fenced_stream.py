@@ -16,6 +16,7 @@ from railstream.ids import START, EventId
 from railstream.link import pack
 
 from railstream_worker.history import Append, History, Packed, Told
+from railstream_worker.scripts import GUARD_TTL, OPEN_AGAIN
 
 
 class Batch(Protocol):
@@ -54,12 +55,12 @@ class FencedStream:
         self._scripts: dict[int, asyncio.Future[bool]] = {}
         """By sequence number, of those that Redis has not answered."""
         self.history = History()
-        self.history.append(Packed(self._opening(*opening)))
+        self.history.append(Packed(self._opening(*opening), script=True))
 
     def _opening(self, event: bytes, data: bytes) -> bytes:
-        entry_id = b"%d-0" % self.attempt
-        added = pack(b"XADD", self.key, entry_id, b"event", event, b"data", data)
-        return added + pack(b"PUBLISH", self.channel, b"%b %b 0\n%b" % (entry_id, event, data))
+        """Sent only to a Redis that has lost it: a stream that is written anew expires as the lost one would have."""
+        args = (self.channel, b"%d-0" % self.attempt, event, data, b"%d" % GUARD_TTL)
+        return pack(b"EVAL", OPEN_AGAIN.encode(), b"1", self.key, *args)
 
     def chunk(self, delta: bytes, choice: bytes = b"") -> None:
         """Append one released delta. ``choice``: JSON of index and logprobs when they are not the plain ones."""

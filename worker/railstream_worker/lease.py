@@ -1,7 +1,8 @@
 """Hold the claims of the jobs that run here: renew them while they do, and let go of what cannot be renewed.
 
 A claim that nobody renews for the lease is taken over by another worker. So a worker that cannot reach Redis stops
-generating before that moment: by its own clock, counted from before the last renewal was sent.
+generating before that moment: by its own clock, counted from before the last renewal was sent. A Redis that answers
+and takes no writes lets nobody take a claim: then the claims are kept.
 """
 
 from __future__ import annotations
@@ -9,14 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from railstream import keys
+from railstream import job as jobs
+from railstream import keys, worker_records
+from railstream.worker_records import WorkerRecord
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
+from railstream_worker.group import ensure_group, is_missing
 from railstream_worker.scripts import HAND_BACK, RENEW
+from railstream_worker.writing import Writing, is_outage, refuses
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +47,10 @@ class Leases:
     """``lease`` in seconds; ``margin`` is how long before its end a claim that was not renewed is given up."""
 
     def __init__(self, redis: Redis, *, pool: str, worker: str, lease: float) -> None:
+        self.writing = Writing(redis)
         self._redis = redis
         self._jobs = keys.jobs(pool)
+        self._record = WorkerRecord(worker, pool, jobs.VERSION)
         self._worker = worker
         self._lease = lease
         self._margin = lease * 0.15
@@ -70,33 +77,39 @@ class Leases:
             tasks.create_task(self._watch())
 
     async def _renew_often(self) -> None:
-        down = False
         while True:
             try:
                 await self.renew()
-                if down:
-                    log.info("claims are renewed again")
-                down = False
+                self.writing.found()
             except (RedisError, OSError, TimeoutError) as error:
-                if not down:
-                    log.warning("claims cannot be renewed: %s", error)
-                down = True
+                self.writing.lost(error)
             await asyncio.sleep(self._lease / 5)
 
     async def renew(self) -> None:
-        """One round: this worker is alive, and these claims are still its own."""
-        now = time.monotonic()
-        claims = list(self._claims.values())
+        """One round: the claims are still this worker's own, and it is alive.
+
+        The claims come first: a Redis without memory refuses the record, and lets everybody claim.
+        """
         async with asyncio.timeout(self._lease / 2):
-            await self._redis.zadd(keys.WORKERS, {self._worker: time.time()})
+            await self._renew_claims()
             for entry in list(self._given_up):
                 if entry in self._given_up:  # else it has come back as a new claim meanwhile
-                    await self.hand_back(entry)
+                    await self._hand_back(entry)
                     self._given_up.discard(entry)
-            if not claims:
-                return
-            entries = [claim.entry for claim in claims]
-            states = await self._redis.eval(RENEW, 1, self._jobs, keys.GROUP, self._worker, *entries)
+            await worker_records.write(self._redis, self._record)
+
+    async def _renew_claims(self) -> None:
+        now = time.monotonic()
+        claims = list(self._claims.values())
+        if not claims:
+            return
+        try:
+            states = await self._renewed([claim.entry for claim in claims])
+        except ResponseError as error:
+            if refuses(error):
+                for claim in claims:
+                    claim.renewed = now
+            raise
         for claim, state in zip(claims, states, strict=True):
             if state == ANOTHERS:
                 log.warning("job %s was taken over by another worker", claim.entry.decode())
@@ -104,6 +117,17 @@ class Leases:
             else:
                 # Not pending at all: Redis lost the queue, and nobody else can have the job.
                 claim.renewed = now
+
+    async def _renewed(self, entries: Sequence[bytes]) -> Sequence[int]:
+        """The state of each. A group that is gone is made again here: no reader may have a free slot to notice it."""
+        try:
+            states: list[int] = await self._redis.eval(RENEW, 1, self._jobs, keys.GROUP, self._worker, *entries)
+        except ResponseError as error:
+            if not is_missing(error):
+                raise
+            await ensure_group(self._redis, self._jobs)
+            return [NOT_PENDING] * len(entries)
+        return states
 
     async def _watch(self) -> None:
         while True:
@@ -118,6 +142,18 @@ class Leases:
             claim.lose()
 
     async def hand_back(self, entry: bytes) -> None:
-        """Make our claim look expired, so that the next scan of any worker takes it."""
+        """Let any worker take the entry at its next scan, without counting this delivery; later, if not now."""
+        self._given_up.add(entry)
+        try:
+            await self._hand_back(entry)
+        except (RedisError, OSError, TimeoutError) as error:
+            if not is_outage(error) and not is_missing(error):
+                raise
+            log.debug("job %s is handed back later: %s", entry.decode(), error)
+        else:
+            self._given_up.discard(entry)
+
+    async def _hand_back(self, entry: bytes) -> None:
+        """Make our claim look expired."""
         idle = int(self._lease * 1000)
         await self._redis.eval(HAND_BACK, 1, self._jobs, keys.GROUP, self._worker, entry, idle)

@@ -7,12 +7,16 @@ import logging
 from collections.abc import Iterable
 
 from railstream import job as jobs
-from railstream import keys
-from railstream.dead_letters import bury
+from railstream import keys, worker_records
+from railstream.errors import JobNotUnderstoodError
+from railstream.events import Failed
+from railstream.job import Envelope
+from redis.exceptions import RedisError
 
 from railstream_worker.attempt import Attempt, Stop
 from railstream_worker.consumer import Arrival
-from railstream_worker.delivery import Delivery
+from railstream_worker.delivery import Delivery, keep_dead
+from railstream_worker.reservation import fail
 from railstream_worker.slots import Slots
 from railstream_worker.tools import Tools
 
@@ -22,7 +26,9 @@ log = logging.getLogger(__name__)
 class Pool:
     """Each attempt holds one slot, taken before its job was read and given back when it is over."""
 
-    def __init__(self, tools: Tools, slots: Slots) -> None:
+    def __init__(self, tools: Tools, slots: Slots, *, rest: float = 2.0) -> None:
+        """``rest``: seconds without a new job after one was left to a newer worker; more than that worker's scan."""
+        self.rest = rest
         self._tools = tools
         self._slots = slots
         self._attempts: dict[str, Attempt] = {}
@@ -37,8 +43,7 @@ class Pool:
         try:
             job = jobs.decode(arrival.body)
         except ValueError as error:
-            await self._drop(arrival.entry, arrival.body, str(error))
-            return
+            return await self._refuse(arrival, str(error))
         attempt = Attempt(Delivery(job, arrival), self._tools)
         self._attempts[job.id] = attempt
         task = asyncio.create_task(attempt.run(), name=job.id)
@@ -54,16 +59,42 @@ class Pool:
             # The claim is not renewed any more: the job runs again after the lease.
             log.error("request %s: %s", attempt.job.id, error, exc_info=error)
 
-    async def _drop(self, entry: bytes, raw: bytes, reason: str) -> None:
-        """What is no job goes to the dead letters at once: no worker will ever read it better."""
-        log.error("entry %s of the job stream is dead: %s", entry.decode(), reason)
-        redis, jobs_key = self._tools.redis, keys.jobs(self._tools.pool)
+    async def _refuse(self, arrival: Arrival, reason: str) -> None:
+        """End what cannot be run, or leave it to workers that can run it. Its slot is given back."""
         try:
-            await bury(redis, job=raw, request_id="", pool=self._tools.pool, deliveries=1, reason=reason)
-            await redis.xack(jobs_key, keys.GROUP, entry)
-            await redis.xdel(jobs_key, entry)
+            envelope = jobs.read_envelope(arrival.body, arrival.message_id)
+            if not envelope.is_understood and await self._newer_lives(envelope):
+                await self._tools.leases.hand_back(arrival.entry)
+                log.warning("request %s: left to a newer worker: %s", envelope.id, reason)
+                await asyncio.sleep(self.rest)  # else this worker could be the first to look again
+            else:
+                await self._end_unread(arrival, envelope, reason)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("entry %s of the job stream waits for redis: %s", arrival.entry.decode(), error)
         finally:
             self._slots.give_back()
+
+    async def _newer_lives(self, envelope: Envelope) -> bool:
+        """Whether a worker of this pool lives that understands more jobs than this release does."""
+        needed = max(envelope.version, jobs.VERSION + 1)
+        living = await worker_records.living(self._tools.redis)
+        return any(record.pool == self._tools.pool and record.version >= needed for record in living)
+
+    async def _end_unread(self, arrival: Arrival, envelope: Envelope, reason: str) -> None:
+        """The request ends by the id of its envelope; the job goes to the dead letters."""
+        tools = self._tools
+        error = JobNotUnderstoodError(
+            "no worker here understands the request: update the workers before the gateways, and send it again"
+        )
+        log.error("entry %s of the job stream (request %s) is dead: %s", arrival.entry.decode(), envelope.id, reason)
+        tools.telemetry.instruments.dead(error.code)
+        await keep_dead(tools, arrival, envelope.id, deliveries=arrival.deliveries, reason=reason)
+        if envelope.id:
+            failed = Failed(error=error.envelope(), status=error.status, retryable=error.retryable)
+            await fail(tools.redis, envelope.id, arrival.entry, failed, tools.retention)
+        jobs_key = keys.jobs(tools.pool)
+        await tools.redis.xack(jobs_key, keys.GROUP, arrival.entry)
+        await tools.redis.xdel(jobs_key, arrival.entry)
 
     def cancel(self, request_id: str, reason: str) -> None:
         attempt = self._attempts.get(request_id)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final
 
-import msgspec
 from railstream import events, keys
+from railstream.deltas import decode_delta, joined, text_of
 from railstream.events import Usage
 from railstream.ids import parse_event_id
 from railstream.job import Job
@@ -68,14 +68,6 @@ class Released:
     lost: LostCalls = field(default_factory=LostCalls)
 
 
-class _Delta(msgspec.Struct):
-    content: str | None = None
-
-
-_decode_delta = msgspec.json.Decoder(_Delta).decode
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-
-
 async def read_released(redis: Redis, job: Job) -> Released:
     """All that the stream of ``job`` holds, as the next attempt needs it."""
     released = Released()
@@ -87,13 +79,14 @@ async def read_released(redis: Redis, job: Job) -> Released:
             released.lost.hear_usage(events.decode_usage(fields[b"data"]))
         if name != events.CHUNK:
             continue
-        text = _decode_delta(fields[b"data"]).content or ""
+        delta = decode_delta(fields[b"data"])
+        text = text_of(delta)
         released.chunks += 1
         released.lost.hear_chunk(str(parse_event_id(entry).attempt), len(text))
         if b"choice" in fields and b'"index"' in fields[b"choice"]:
             released.only_text = False
-        if set(_decode_fields(fields[b"data"])) - {"content", "role"}:
+        if delta.keys() - {"content", "role"}:
             released.only_text = False
         parts.append(text)
-    released.text = "".join(parts)
+    released.text = joined("".join(parts))
     return released

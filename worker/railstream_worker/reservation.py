@@ -11,19 +11,18 @@ import time
 from dataclasses import dataclass
 
 from railstream import events, keys
+from railstream.events import Failed
 from railstream.ids import START, EventId, parse_event_id, partition_of
 from railstream.job import Job
 from redis.asyncio import Redis
 
-from railstream_worker.scripts import NOTE_HISTORY, RESERVE
-
-GUARD_TTL = 24 * 3600
-"""Seconds that the keys of a request live when nobody ever ends it."""
+from railstream_worker.scripts import FAIL, GUARD_TTL, NOTE_HISTORY, RESERVE
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """``attempt`` is 0 when there is nothing to run: the job has ended, or this is a second entry of it."""
+    """``attempt`` is 0 when there is nothing to run: the job has ended, this is a second entry of it, or
+    (``forgotten``) neither a record nor a stream of the request is left."""
 
     attempt: int
     after: EventId = START
@@ -31,6 +30,9 @@ class Reservation:
     """The cancel reason, when somebody had asked before the attempt began."""
     opening: tuple[bytes, bytes] = (b"", b"")
     takeover: bool = False
+    waited: float = 0.0
+    """Seconds from the moment the job was queued to a first attempt, by Redis's clock."""
+    forgotten: bool = False
 
 
 async def reserve(redis: Redis, job: Job, entry: bytes, *, worker: str, reason: str) -> Reservation:
@@ -44,6 +46,7 @@ async def reserve(redis: Redis, job: Job, entry: bytes, *, worker: str, reason: 
         include_usage=job.include_usage,
         traceparent=job.traceparent,
         nonce=secrets.token_hex(4),
+        version=events.VERSION,
     )
     event, data = events.encode(started)
     answer = await redis.eval(
@@ -62,12 +65,20 @@ async def reserve(redis: Redis, job: Job, entry: bytes, *, worker: str, reason: 
     )
     outcome = answer[0]
     if outcome == b"fresh":
-        return Reservation(answer[1], cancelled=answer[2].decode(), opening=(event, data))
+        return Reservation(answer[1], cancelled=answer[3].decode(), opening=(event, data), waited=answer[2] / 1000)
     if outcome == b"takeover":
         after = parse_event_id(answer[2])
         restarted = events.Restarted(attempt=answer[1], after=str(after), reason=reason)
         return Reservation(answer[1], after, answer[3].decode(), events.encode(restarted), takeover=True)
-    return Reservation(0)
+    return Reservation(0, forgotten=outcome == b"forgotten")
+
+
+async def fail(redis: Redis, request_id: str, entry: bytes, failed: Failed, retention: float) -> bool:
+    """End the stream of a job that no attempt runs; false when it has ended, or runs under another entry."""
+    _, data = events.encode(failed)
+    args = (data, f"{time.time():.3f}", max(1, round(retention)), entry)
+    keys_ = (keys.events(request_id), keys.request(request_id))
+    return bool(await redis.eval(FAIL, 2, *keys_, keys.live(request_id), *args))
 
 
 async def note_history(redis: Redis) -> None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
+GUARD_TTL: Final = 24 * 3600
+"""Seconds that the keys of a request live when nobody ever ends it."""
+
 _LIVE: Final = """
 local function live(channel, id, event, data)
   redis.call('PUBLISH', channel, id .. ' ' .. event .. ' 0\\n' .. data)
@@ -43,7 +46,8 @@ RESERVE: Final = (
     + _SINCE
     + """
 -- KEYS events, request, history   ARGV channel, job entry, worker, now, ttl, started, reason
--- Returns {'fresh', attempt} | {'takeover', attempt, after} | {'ended'} | {'duplicate'}
+-- Returns {'fresh', attempt, ms since the job was queued, cancel} | {'takeover', attempt, after, cancel} |
+--   {'ended'} | {'duplicate'} | {'forgotten'}: neither a record nor a stream of the request is left
 -- A Redis that came back without its last second, or a replica without it, may have forgotten attempts of an older
 -- job. Their numbers must not be given again: two generations would share ids. Such a job's next number is the
 -- milliseconds between the job and the moment that this Redis took over.
@@ -68,11 +72,13 @@ elseif redis.call('EXISTS', KEYS[1]) == 1 then
 end
 local reply
 if not after then
+  if redis.call('EXISTS', KEYS[2]) == 0 then return {'forgotten'} end
   local attempt = math.max(1, least)
   redis.call('XADD', KEYS[1], attempt .. '-0', 'event', 'started', 'data', ARGV[6])
   live(ARGV[1], attempt .. '-0', 'started', ARGV[6])
-  redis.call('EXPIRE', KEYS[1], ARGV[5])
-  reply = {'fresh', attempt}
+  local now = redis.call('TIME')
+  local queued = tonumber(string.match(ARGV[2], '^(%d+)-'))
+  reply = {'fresh', attempt, now[1] * 1000 + math.floor(now[2] / 1000) - queued}
 else
   local attempt = math.max(tonumber(string.match(after, '^(%d+)-')) + 1, least)
   local data = cjson.encode({attempt = attempt, after = after, reason = ARGV[7]})
@@ -82,7 +88,9 @@ else
 end
 redis.call('HSET', KEYS[2], 'job', ARGV[2], 'status', 'running', 'owner', ARGV[3], 'attempt', reply[2])
 redis.call('HSETNX', KEYS[2], 'started', ARGV[4])
-if redis.call('TTL', KEYS[2]) < 0 then redis.call('EXPIRE', KEYS[2], ARGV[5]) end
+for i = 1, 2 do
+  if redis.call('TTL', KEYS[i]) < 0 then redis.call('EXPIRE', KEYS[i], ARGV[5]) end
+end
 local cancel = redis.call('HGET', KEYS[2], 'cancel')
 reply[#reply + 1] = cancel or ''
 return reply
@@ -108,6 +116,47 @@ return 1
 """
 )
 
+OPEN_AGAIN: Final = (
+    _LIVE
+    + """
+-- KEYS events   ARGV channel, id, event, data, ttl.  The first event of an attempt, for a Redis that has lost it
+-- Returns 1, or 0 when it is there, or when a later one is
+local added = redis.pcall('XADD', KEYS[1], ARGV[2], 'event', ARGV[3], 'data', ARGV[4])
+if type(added) == 'table' and added.err then
+  if string.find(added.err, 'equal or smaller') then return 0 end
+  return added
+end
+live(ARGV[1], ARGV[2], ARGV[3], ARGV[4])
+if redis.call('TTL', KEYS[1]) < 0 then redis.call('EXPIRE', KEYS[1], ARGV[5]) end
+return 1
+"""
+)
+
+FAIL: Final = (
+    _LIVE
+    + """
+-- KEYS events, request   ARGV channel, data of failed, now, retention, job entry
+-- Ends the stream of a job that no attempt runs. Returns 1, or 0 when it has ended, or another entry of it is run
+local owner = redis.call('HGET', KEYS[2], 'job')
+if owner and owner ~= ARGV[5] then return 0 end
+local terminal = {finished = true, blocked = true, failed = true, cancelled = true}
+local attempt = 1
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+if #last > 0 then
+  for i = 1, #last[1][2], 2 do
+    if last[1][2][i] == 'event' and terminal[last[1][2][i + 1]] then return 0 end
+  end
+  attempt = tonumber(string.match(last[1][1], '^(%d+)-')) + 1
+end
+redis.call('XADD', KEYS[1], attempt .. '-0', 'event', 'failed', 'data', ARGV[2])
+live(ARGV[1], attempt .. '-0', 'failed', ARGV[2])
+redis.call('HSET', KEYS[2], 'status', 'failed', 'ended', ARGV[3])
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+redis.call('EXPIRE', KEYS[2], ARGV[4])
+return 1
+"""
+)
+
 RENEW: Final = """
 -- KEYS jobs   ARGV group, consumer, entry ids.  Renews only what is still ours: 1 renewed, 0 another's, -1 not pending
 local states = {}
@@ -127,10 +176,23 @@ return states
 
 HAND_BACK: Final = """
 -- KEYS jobs   ARGV group, consumer, entry id, idle ms.  Makes a claim of ours look expired, so that the next scan
--- takes it. A job that is handed back did not fail: this delivery is not counted
+-- takes it. What is handed back did not fail: this delivery is not counted
 local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)
 if #pending == 0 or pending[1][2] ~= ARGV[2] then return 0 end
 local count = math.max(0, pending[1][4] - 1)
 redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'IDLE', ARGV[4], 'RETRYCOUNT', count, 'JUSTID')
 return 1
+"""
+
+FORGET_CONSUMER: Final = """
+-- KEYS jobs   ARGV group, consumer.  Removes a consumer with nothing pending; returns 1 when it did
+for _, about in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+  local of = {}
+  for i = 1, #about, 2 do of[about[i]] = about[i + 1] end
+  if of.name == ARGV[2] and of.pending == 0 then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
+    return 1
+  end
+end
+return 0
 """

@@ -1,27 +1,31 @@
 """A job's turn on its branch: what was said before, and the answer as far as it was released.
 
 The answer is kept before the stream's end is written, so whoever has seen the end finds the answer. An attempt that
-is superseded in between leaves one that the next attempt's replaces.
+is superseded in between leaves one that the next attempt's replaces. An answer that cannot be kept keeps no request
+from its end: only an outage of Redis is raised.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 from railstream.choice import Choice
 from railstream.conversations import Entry, RedisSessions, prompt_of
+from railstream.deltas import decode_delta
 from railstream.events import Blocked, Cancelled, Failed, Finished
 from railstream.job import Job
 from redis.asyncio import Redis
 
 from railstream_worker.gate import Room
 from railstream_worker.released import Released, read_released
+from railstream_worker.writing import is_outage
+
+log = logging.getLogger(__name__)
 
 Ending = Finished | Blocked | Failed | Cancelled
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class BranchTurn:
@@ -52,15 +56,37 @@ class BranchTurn:
         return self._heard
 
     async def end(self, payload: Ending, attempt: int) -> None:
-        """Keep the answer, if there is one. Raises ``RedisError``."""
+        """Keep the answer, if there is one. Raises an outage of Redis alone; it may be called again."""
         if not self.kept:
             return
+        try:
+            answer = answer_of(payload, await self._message(), self._job.id)
+        except Exception as error:
+            if is_outage(error):
+                raise
+            log.exception("request %s: what was released cannot be kept on its branch", self._job.id)
+            return
+        if answer is not None:
+            await keep(self._sessions, self._job, self._job.branch, attempt, answer)
+
+    async def _message(self) -> dict[str, Any]:
         if self._heard is None:
             self._heard = _Ear(None, (await read_released(self._redis, self._job)).text)
-        answer = answer_of(payload, self._heard.message(), self._job.id)
-        if answer is not None:
-            job = self._job
-            await self._sessions.end_turn(job.session, job.branch, job.id, attempt, answer)
+        return self._heard.message()
+
+
+async def keep(sessions: RedisSessions, job: Job, branch: str, attempt: int, answer: Entry) -> None:
+    """Keep an answer on a branch; its text alone when the whole of it cannot be. Raises an outage of Redis."""
+    text = str(answer.message.get("content") or "")
+    plain = replace(answer, message={"role": "assistant", "content": text}, usage=None)
+    for entry in (answer, plain):
+        try:
+            await sessions.end_turn(job.session, branch, job.id, attempt, entry)
+            return
+        except Exception as error:
+            if is_outage(error):
+                raise
+            log.exception("request %s: its answer cannot be kept on branch %r", job.id, branch)
 
 
 class _Ear:
@@ -88,7 +114,7 @@ class _Ear:
         choice = Choice()
         choice.add({"content": self._released or None}, None)
         for delta in self._deltas:
-            choice.add(_decode(delta), None)
+            choice.add(decode_delta(delta), None)
         message = choice.message()
         return {
             name: value for name, value in message.items() if value is not None and not name.startswith("reasoning")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
 import msgspec
 
+from railstream.deltas import decode_delta, well_formed
 from railstream.testing import text
 from railstream.testing.script import Script, contents
 
@@ -24,7 +26,10 @@ class Delta(NamedTuple):
 
     def encode(self, *, stamped: bool = False) -> bytes:
         if not self.field:
-            return msgspec.json.encode(self.raw)
+            try:
+                return msgspec.json.encode(self.raw)
+            except UnicodeEncodeError:  # half a surrogate pair, which JSON may hold when it is escaped
+                return json.dumps(self.raw).encode()
         said = self.text + text.stamp() if stamped else self.text
         return b'{"%b":%b}' % (self.field.encode(), msgspec.json.encode(said))
 
@@ -56,8 +61,9 @@ class Answer(NamedTuple):
         whole: dict[str, Any] = {"role": "assistant", "content": None}
         for delta in self.deltas:
             if delta.choice == choice:
-                _merge(whole, msgspec.json.decode(delta.encode(stamped=stamped)))
-        return whole
+                _merge(whole, decode_delta(delta.encode(stamped=stamped)))
+        joined: dict[str, Any] = well_formed(whole)
+        return joined
 
 
 def _merge(whole: dict[str, Any], delta: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from railstream import events, keys
+from railstream.deltas import decode_delta, joined, text_of, well_formed
 from railstream.events import OperationFinished, OperationSkipped, OperationStarted
 from railstream.ids import parse_event_id
 from railstream.job import Job
@@ -17,24 +18,10 @@ from railstream_worker.gate import Room
 from railstream_worker.released import LostCalls
 
 
-class _Delta(msgspec.Struct):
-    content: str | None = None
-
-
-class _Choice(msgspec.Struct):
-    index: int = 0
-
-
-_delta = msgspec.json.Decoder(_Delta).decode
-_choice = msgspec.json.Decoder(_Choice).decode
-_fields = msgspec.json.Decoder(dict[str, Any]).decode
-
-
 @dataclass(slots=True)
 class Known:
     """What is known of one operation: what was let out of it, by earlier attempts too, and how it ended."""
 
-    text: str = ""
     chunks: int = 0
     only_text: bool = True
     started: bool = False
@@ -42,15 +29,22 @@ class Known:
     """Empty while it has none."""
     usage: dict[str, Any] | None = None
     finish_reason: str = ""
+    _text: str = ""
+
+    @property
+    def text(self) -> str:
+        """The content that was let out."""
+        return joined(self._text)
 
     def end(self, told: OperationFinished) -> None:
         self.outcome = FAILED if told.error is not None else FINISHED
         self.usage, self.finish_reason = told.usage, told.finish_reason
 
     def hear(self, delta: bytes) -> None:
-        self.text += _delta(delta).content or ""
+        fields = decode_delta(delta)
+        self._text += text_of(fields)
         self.chunks += 1
-        self.only_text = self.only_text and set(_fields(delta)) <= {"content", "role"}
+        self.only_text = self.only_text and fields.keys() <= {"content", "role"}
 
 
 @dataclass(slots=True)
@@ -68,10 +62,10 @@ class Lane:
 
     def chunk(self, delta: bytes, choice: bytes = b"") -> None:
         told = {"index": self.index, "operation": self.operation}
-        if choice and "logprobs" in (given := _fields(choice)):
+        if choice and "logprobs" in (given := decode_delta(choice)):
             told["logprobs"] = given["logprobs"]
         self.known.hear(delta)
-        self.room_of.chunk(delta, msgspec.json.encode(told))
+        self.room_of.chunk(delta, msgspec.json.encode(well_formed(told) if choice else told))
 
     async def room(self) -> None:
         await self.room_of.room()
@@ -96,9 +90,9 @@ class Past:
 
     def _hear(self, event: events.Event, choice: bytes | None) -> None:
         if event.name == events.CHUNK:
-            index = _choice(choice or b"{}").index
+            index = decode_delta(choice or b"{}").get("index", 0)
             self._by_index[index].hear(event.data)
-            self.lost.hear_chunk(f"{event.id.attempt}.{index}", len(_delta(event.data).content or ""))
+            self.lost.hear_chunk(f"{event.id.attempt}.{index}", len(text_of(decode_delta(event.data))))
         elif event.name == events.USAGE:
             self.lost.hear_usage(events.decode_usage(event.data))
         elif event.name in events.OPERATIONS:

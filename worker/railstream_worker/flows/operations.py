@@ -27,7 +27,6 @@ from railstream.events import (
 )
 from railstream.graph import in_turn, with_context
 from railstream.job import Job, Operation
-from redis.exceptions import RedisError
 
 from railstream_worker.answering import Answering
 from railstream_worker.calls import Caller
@@ -39,6 +38,8 @@ from railstream_worker.gate import Room
 from railstream_worker.generation import Outcome
 from railstream_worker.released import Released
 from railstream_worker.tools import Tools
+from railstream_worker.turn import Ending
+from railstream_worker.writing import is_outage
 
 log = logging.getLogger(__name__)
 
@@ -101,14 +102,14 @@ class OperationsRun:
             outcome = await self._answer(operation, lane)
         except RailstreamError as error:
             outcome = Failed(error=error.envelope())
-        except RedisError:
-            raise  # the queue delivers the job again, and then Redis may answer
-        except Exception:
+        except Exception as error:
+            if is_outage(error):
+                raise  # the job is given to a worker again, and then Redis may answer
             log.exception("request %s: operation %r failed unexpectedly", self._job.id, id)
             outcome = Failed(
                 error=RailstreamError("the worker failed unexpectedly; its log has the details").envelope()
             )
-        await self._turns.end_one(operation, outcome, self._attempt)
+        await self._end_turn(operation, outcome)
         finished = ended(id, index, outcome, lane)
         known.end(finished)
         if finished.usage is not None:
@@ -169,9 +170,12 @@ class OperationsRun:
     async def _skip(self, id: str, reason: str) -> None:
         """One that an earlier attempt had begun was cut."""
         if self._known[id].started:
-            await self._turns.end_one(self._job.operations[self._index[id]], Cancelled(reason), self._attempt)
+            await self._end_turn(self._job.operations[self._index[id]], Cancelled(reason))
         self._known[id].outcome = SKIPPED
         self._tell(OperationSkipped(id, self._index[id], reason))
+
+    async def _end_turn(self, operation: Operation, ending: Ending) -> None:
+        await self._tools.leases.writing.repeat(lambda: self._turns.end_one(operation, ending, self._attempt))
 
     def _tell(self, payload: events.Operations) -> None:
         self._stream.event(*events.encode(payload))

@@ -6,6 +6,7 @@ attempt writes in the place of an earlier one, so a worker's death doubles nothi
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +16,10 @@ from railstream.job import Job, Operation
 from redis.asyncio import Redis
 
 from railstream_worker.flows.lane import Known, Past
-from railstream_worker.turn import Ending, answer_of
+from railstream_worker.turn import Ending, answer_of, keep
+from railstream_worker.writing import is_outage
+
+log = logging.getLogger(__name__)
 
 
 class FlowTurns:
@@ -49,20 +53,26 @@ class FlowTurns:
         return prompt_of(await self._sessions.history(job.session, operation.branch, job.id, operation.id))
 
     async def end_one(self, operation: Operation, ending: Ending, attempt: int) -> None:
-        """Keep what an operation has answered. Raises ``RedisError``."""
+        """Keep what an operation has answered. Raises nothing but an outage of Redis."""
         if not self.keeps(operation) or self._known is None:
             return
         message = {"role": "assistant", "content": self._known[operation.id].text}
         answer = answer_of(ending, message, self._job.id, operation.id)
         if answer is not None:
-            await self._sessions.end_turn(self._job.session, operation.branch, self._job.id, attempt, answer)
+            await keep(self._sessions, self._job, operation.branch, attempt, answer)
 
     async def end(self, ending: Ending, attempt: int) -> None:
-        """The job ends so: what still ran was cut."""
+        """The job ends so: what still ran was cut. Raises nothing but an outage of Redis."""
         if not any(self.keeps(operation) for operation in self._job.operations):
             return
         if self._known is None:
-            self._known = (await Past(self._job).read(self._redis, self._job.id)).known
+            try:
+                self._known = (await Past(self._job).read(self._redis, self._job.id)).known
+            except Exception as error:
+                if is_outage(error):
+                    raise
+                log.exception("request %s: what was released cannot be kept on its branches", self._job.id)
+                return
         for operation in self._job.operations:
             known = self._known[operation.id]
             if known.started and not known.outcome:

@@ -246,8 +246,9 @@ def _lenient(data: bytes) -> _Chunk:
         chunk = json.loads(data)
         for choice in chunk.get("choices") or ():
             for name in ("delta", "logprobs"):
-                if choice.get(name) is not None:
-                    choice[name] = msgspec.Raw(json.dumps(choice[name], separators=(",", ":")).encode())
+                given = choice.pop(name, None)
+                if given is not None:
+                    choice[name] = msgspec.Raw(json.dumps(given, separators=(",", ":")).encode())
         error = chunk.pop("error", None)
         found = msgspec.convert(chunk, _Chunk)
         if error is not None:
