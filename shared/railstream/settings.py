@@ -64,6 +64,10 @@ class Settings(BaseSettings):
         return shown
 
 
+OnConfigMismatch = Literal["fail", "hand_back"]
+"""What a worker does with a job whose config it holds in another version than the gateway."""
+
+
 class GatewaySettings(Settings):
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every one.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
@@ -94,6 +98,9 @@ class WorkerSettings(Settings):
     lease: Seconds = Field(5, description="A claim that is not renewed for this long may be taken over.")
     scan: Seconds = Field(1, description="Between looks for expired claims.")
     max_deliveries: int = Field(3, gt=0, description="Deliveries of a job before it is dead.")
+    on_config_mismatch: OnConfigMismatch = Field(
+        "fail", description="A job whose config differs here: fail ends it with 503; hand_back leaves it to others."
+    )
     flush_interval: float = Field(0.0035, ge=0, description="Longest wait of an event for its batch, under load.")
     http_port: int | None = Field(None, ge=0, le=65535, description="Live, ready and metrics pages; off unless given.")
     http_host: str = Field("127.0.0.1", description="Address of those pages.")

@@ -93,6 +93,7 @@ def create_worker(
         graceful_timeout=1,
     )
     telemetry = telemetry or setup("railstream-worker", instance=name, models=_model_names(configs))
+    telemetry.instruments.watch_configs({config.id: config.digest for config in configs})
     slots = Slots(settings.concurrency)
     publisher = Publisher(
         settings.redis_url,
@@ -115,6 +116,7 @@ def create_worker(
         pool=settings.pool,
         retention=settings.retention,
         max_deliveries=settings.max_deliveries,
+        on_config_mismatch=settings.on_config_mismatch,
     )
     pool = Pool(tools, slots, rest=2 * settings.scan)
     cancels = Cancels(

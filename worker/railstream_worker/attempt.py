@@ -119,6 +119,9 @@ class Attempt:
 
     async def _run(self) -> None:
         repeat = self._tools.leases.writing.repeat
+        if self._belongs_to_another():
+            log.warning("request %s: handed back, since its config is another one here", self.job.id)
+            return await self._tools.leases.hand_back(self.delivery.arrival.entry)
         reservation = await repeat(self._reserve)
         if not reservation.attempt:
             if reservation.forgotten:
@@ -145,6 +148,13 @@ class Attempt:
         await repeat(lambda: turn.end(payload, reservation.attempt))
         if await self._end(stream, payload):
             await repeat(partial(self.delivery.acknowledge, self._tools))
+
+    def _belongs_to_another(self) -> bool:
+        """Whether another worker may hold the job's config as the gateway does, and there is time for it to come."""
+        tools, job = self._tools, self.job
+        if tools.on_config_mismatch == "fail" or time.time() > (job.deadline or job.created):
+            return False
+        return not tools.holds_configs_of(job)
 
     async def _reserve(self) -> Reservation:
         return await reserve(
@@ -228,7 +238,7 @@ class Attempt:
         assert self._stream is not None
         assert self._span is not None
         job, tools = self.job, self._tools
-        config = tools.configs.get(job.configs)
+        config = tools.config_of(job)
         self._retention = config.railstream.retention or tools.retention
         models = tools.models.of(config, job.model)
         self._caller = Caller(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from railstream.config.action_names import missing_actions
+from railstream.config.action_names import action_names, missing_actions
 from railstream.config.config_set import ConfigSet
 from railstream.config.flows import Flow
 from railstream.config.models import Model
@@ -57,9 +57,19 @@ def explain(config: RailsConfig, console: Console, *, is_default: bool = False) 
         [(flow.text, held_back(config, flow)) for flow in rails.output.flows],
     )
     _line(console, f"  a block reaches a streaming client as: {config.railstream.on_violation or 'error'}")
-    for line in notes(config):
+    _line(console, f"  digest: {config.digest[:12]}, the same at every gateway and worker that means this config")
+    for line in (*_replaced(config), *notes(config)):
         _line(console, f"  [yellow]note:[/yellow] {escape(line)}")
     _line(console, "")
+
+
+def _replaced(config: RailsConfig) -> Iterator[str]:
+    """Built-in rails that an action beside the config takes the place of, as in NeMo Guardrails."""
+    names = action_names(config)
+    for flow in (*config.rails.input.flows, *config.rails.output.flows):
+        own = [name for name in flow.action_names if name in names] if flow.built_in else []
+        if own:
+            yield f"the flow {flow.text!r} runs your action {own[0]!r} in place of the built-in rail"
 
 
 def _refuse_missing_actions(config: RailsConfig) -> None:

@@ -5,7 +5,7 @@ No label ever holds a request id, a stream's name or anything that a client sent
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Literal
 
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
@@ -35,6 +35,7 @@ HISTOGRAMS: Final = {
     "railstream.rail.duration": ("s", "Duration of one check by a rail, by flow and target."),
 }
 QUEUE_DEPTH: Final = "railstream.queue.depth"
+CONFIG_INFO: Final = "railstream.config.info"
 ACTIVE_STREAMS: Final = "railstream.streams.active"
 BOUNDS: Final = (0.001, 0.0025, 0.005, *names.SECONDS_BOUNDS)
 """Seconds. Local rails and an idle queue take less than the first bound of the GenAI conventions."""
@@ -65,6 +66,15 @@ class Instruments:
             return () if waiting is None else (Observation(waiting),)
 
         self._meter.create_observable_gauge(QUEUE_DEPTH, [observe], "{job}", "Jobs that wait for a worker.")
+
+    def watch_configs(self, digests: Mapping[str, str]) -> None:
+        """Report the digest of each loaded config, by its id: one that differs between two processes is seen."""
+        labels = [{names.CONFIG_ID: id, names.CONFIG_DIGEST: digest[:12]} for id, digest in digests.items()]
+
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            return [Observation(1, one) for one in labels]
+
+        self._meter.create_observable_gauge(CONFIG_INFO, [observe], "1", "1 for each loaded config and its digest.")
 
     def admitted(self) -> None:
         self._counters["railstream.requests.admitted"].add(1)

@@ -119,7 +119,7 @@ class OperationsRun:
 
     async def _answer(self, operation: Operation, lane: Lane) -> Outcome:
         tools, known = self._tools, lane.known
-        config = tools.configs.get(operation.configs)
+        config = tools.config_of(operation)
         models = tools.models.of(config, operation.model)
         number = f"{self._attempt}.{lane.index}"
         caller = Caller(self._job.id, number, models, self._record, tools.telemetry.calls, self._context)
