@@ -16,7 +16,6 @@ from railstream import events, keys
 from railstream import job as jobs
 from railstream.config import ConfigSet
 from railstream.conversations import MAIN, RedisSessions
-from railstream.dead_letters import DATA
 from railstream.ids import new_request_id
 from railstream.job import Job
 from railstream.settings import WorkerSettings
@@ -159,7 +158,7 @@ async def ask(redis: Redis, sessions: RedisSessions, places: dict[str, int], at:
     job = Job(request, "testing", time.time(), ("main",), messages, session=session, branch=MAIN)
     places[job.id] = at
     await redis.hset(keys.request(job.id), mapping={"status": "queued", "tenant": ""})
-    await redis.xadd(keys.jobs(), {DATA: jobs.encode(job)})
+    await redis.xadd(keys.jobs(), {"__data__": jobs.encode(job)})
     return job
 
 
