@@ -154,6 +154,18 @@ async def test_an_end_without_done_but_with_a_finish_reason_is_a_success(
     assert (await ended(redis, await queue({"fault": "no_done", "words": 4})))[-1][1] == events.FINISHED
 
 
+async def test_an_answer_that_is_whole_does_not_wait_for_an_end_that_never_comes(
+    start_stack: StartStack, redis: Redis, queue: Queue
+) -> None:
+    await start(start_stack)
+    began = time.monotonic()
+    log = await ended(redis, await queue({"fault": "open_end", "words": 4, "seed": 3}))
+    assert log[-1][1] == events.FINISHED
+    assert log[-1][2]["usage"]["completion_tokens"] == 4
+    assert text_of(log) == says(words=4, seed=3)
+    assert time.monotonic() - began < 8
+
+
 async def test_a_cancel_stops_the_upstream_and_ends_the_stream(
     start_stack: StartStack, redis: Redis, queue: Queue
 ) -> None:

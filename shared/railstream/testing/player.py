@@ -108,8 +108,10 @@ class Player:
             self._open()
         if self._call.sends_usage:
             self._entry.usage = self._call.usage(self._next)
-        for payload in self._frames.ending(self._next, signal=self._fault != "no_done"):
+        for payload in self._frames.ending(self._next, signal=self._fault not in ("no_done", "open_end")):
             self._send(payload)
+        if self._fault == "open_end":
+            return  # until the client leaves
         self._response.end()
         self._close("fault" if self._fault in ("no_done", "bad_json") else "finished")
 

@@ -26,6 +26,7 @@ Fault = Literal[
     "error_during",  # an `{"error": …}` event, then the end of the body
     "early_end",  # a clean end of the body, without finish_reason and [DONE]
     "no_done",  # all there, but for [DONE]
+    "open_end",  # all there, but for [DONE] and the end of the body
     "reset",  # TCP RST
     "hang",  # nothing more, until the client leaves
     "bad_json",  # one event that is not JSON, then on as if nothing were

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from railstream.errors import CallError
 from railstream_worker.llm.port import Delta, Finish, Part, ResponseInfo, TokenCount
-from railstream_worker.llm.sse import ChunkReader
+from railstream_worker.llm.sse import ChunkReader, token_count
 
 
 def event(delta: object, **choice: object) -> bytes:
@@ -115,15 +116,15 @@ def test_an_error_event_is_a_typed_error(error: object, code: str) -> None:
     assert caught.value.code == code
 
 
-def test_what_is_no_chunk_is_an_error_that_quotes_it() -> None:
-    with pytest.raises(CallError, match=r"not a chunk.*<html>"):
+def test_what_is_no_chunk_is_an_error_that_does_not_quote_it() -> None:
+    with pytest.raises(CallError, match=r"6 bytes that are no chunk"):
         ChunkReader().feed(b"data: <html>\n\n")
 
 
 @pytest.mark.parametrize("name", [b"content", b"id"])
 def test_what_is_not_utf_8_is_an_error_that_says_so(name: bytes) -> None:
     chunk = b'{"id":"","choices":[{"delta":{"content":""}}]}'.replace(b'"%b":"' % name, b'"%b":"\xff' % name)
-    with pytest.raises(CallError, match="not UTF-8") as caught:
+    with pytest.raises(CallError, match="no UTF-8") as caught:
         ChunkReader().feed(b"data: " + chunk + b"\n\n")
     assert caught.value.code == "provider"
 
@@ -169,3 +170,130 @@ def test_a_delta_that_says_more_than_its_texts_is_known_as_one(delta: str, exact
     for _ in range(3):  # the second and third may be read by a template
         (read,) = deltas(reader.feed(data))
         assert read.exact is exact
+
+
+ONE = b'{"choices":[{"index":0,"delta":{"content":"one"}}]}'
+TWO = b'{"choices":[{"index":0,"delta":{"content":" two"},"finish_reason":"stop"}]}'
+
+
+def texts(body: bytes, size: int = 10_000) -> tuple[str, ChunkReader]:
+    """What a body says, fed in pieces of this size."""
+    reader, found = ChunkReader(), list[Part]()
+    for at in range(0, len(body), size):
+        found += reader.feed(body[at : at + size])
+    reader.end()
+    return "".join(part.content for part in found if isinstance(part, Delta)), reader
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 10_000])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"data: %b\n\ndata: %b\n\ndata: [DONE]\n\n" % (ONE, TWO),
+        b"\xef\xbb\xbfdata: %b\n\ndata: %b\n\ndata: [DONE]\n\n" % (ONE, TWO),
+        b"data: %b\r\n\r\ndata: %b\r\n\r\ndata: [DONE]\r\n\r\n" % (ONE, TWO),
+        b"data: %b\r\rdata: %b\r\rdata: [DONE]\r\r" % (ONE, TWO),
+        b": hi\n\ndata: : keepalive\n\nid: 7\nretry: 3\ndata:%b\n\n:\nevent: chunk\ndata: %b\n\ndata: [DONE]\n\n"
+        % (ONE, TWO),
+        b'data: {"choices":[{"index":0,\ndata: "delta":{"content":"one"}}]}\n\ndata: %b\n\ndata: [DONE]\n\n' % TWO,
+    ],
+)
+def test_lines_are_read_as_the_standard_says_however_they_are_cut(body: bytes, size: int) -> None:
+    said, reader = texts(body, size)
+    assert said == "one two"
+    assert reader.done
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'data: {"object":"error","message":"no","code":500}',
+        b'data: {"detail":"no"}',
+        b'data: {"message":"no","type":"server_error"}',
+        b'data: {"type":"error","message":"no"}',
+        b'data: [{"error":{"message":"no"}}]',
+        b'data: {"error":"no"}',
+        b"event: error\ndata: it went wrong",
+        b'event: error\ndata: {"message":"no"}',
+        b'error: {"message":"no"}',
+    ],
+)
+def test_an_error_in_any_form_is_one_and_what_came_before_it_is_told(event: bytes) -> None:
+    reader = ChunkReader()
+    parts = reader.feed(b"data: %b\n\n%b\n\ndata: [DONE]\n\n" % (ONE, event))
+    assert [part.content for part in deltas(parts)] == ["one"]
+    with pytest.raises(CallError):
+        reader.end()
+    with pytest.raises(CallError):
+        ChunkReader().feed(event + b"\n\n")
+
+
+@pytest.mark.parametrize("event", [b'{"type":"ping"}', b'{"choices":[]}', b'{"id":"x"}', b'{"message":"hello"}'])
+def test_an_event_that_is_no_chunk_and_no_error_says_nothing(event: bytes) -> None:
+    said, _ = texts(b"data: %b\n\ndata: %b\n\ndata: %b\n\ndata: [DONE]\n\n" % (ONE, event, TWO))
+    assert said == "one two"
+
+
+@pytest.mark.parametrize("body", [b"data: [DONE]\n\n", b'data: {"choices":[]}\n\ndata: [DONE]\n\n'])
+def test_an_end_with_nothing_before_it_is_no_answer(body: bytes) -> None:
+    with pytest.raises(CallError) as caught:
+        texts(body)
+    assert caught.value.code == "truncated"
+
+
+@pytest.mark.parametrize("reason", ["abort", "recitation", "eos_token"])
+def test_an_unknown_finish_reason_passes_as_it_is(reason: str) -> None:
+    finish = ChunkReader().feed(event({}, finish_reason=reason))[-1]
+    assert isinstance(finish, Finish)
+    assert finish.reason == reason
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        b'{"choices":[{"index":0,"delta":{"content":5}}]}',
+        b'{"choices":[{"index":0,"delta":{"tool_calls":["x"]}}]}',
+        b'{"choices":[{"index":0,"delta":{"tool_calls":{"index":0}}}]}',
+        b'{"choices":[{"index":"0","delta":{}}]}',
+        b'{"choices":"secret"}',
+        b'{"usage":{"prompt_tokens":"secret"},"choices":[]}',
+        b'{"usage":{"prompt_tokens":-1,"completion_tokens":1},"choices":[]}',
+        b'{"choices":[{"index":0,"delta":%b1%b}]}' % (b'{"a":' * 5000, b"}" * 5000),
+        b"secret is no JSON",
+        b"\xff\xfe secret",
+    ],
+)
+def test_what_is_of_a_wrong_type_is_the_providers_error_and_is_not_quoted(chunk: bytes) -> None:
+    with pytest.raises(CallError) as caught:
+        ChunkReader().feed(b"data: %b\n\n" % chunk)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("piece", [b"x" * 65_536, b"data: %b\n" % (b"x" * 65_536)])
+def test_a_line_or_an_event_without_an_end_is_bounded_and_costs_no_more_than_its_bytes(piece: bytes) -> None:
+    reader = ChunkReader()
+    began = time.process_time()
+    with pytest.raises(CallError, match="more than 8388608 bytes"):
+        fed(reader, [piece] * 200)
+    assert time.process_time() - began < 1
+
+
+def fed(reader: ChunkReader, pieces: list[bytes]) -> None:
+    for piece in pieces:
+        reader.feed(piece)
+
+
+def test_reasoning_that_is_counted_beside_the_output_is_part_of_it() -> None:
+    usage = {"prompt_tokens": 12, "completion_tokens": 2, "total_tokens": 54}
+    beside = token_count(usage | {"completion_tokens_details": {"reasoning_tokens": 40}})
+    assert (beside.input_tokens, beside.output_tokens, beside.reasoning_tokens) == (12, 42, 40)
+    inside = token_count({"prompt_tokens": 12, "completion_tokens": 42, "total_tokens": 54,
+                          "completion_tokens_details": {"reasoning_tokens": 40}})  # fmt: skip
+    assert (inside.output_tokens, inside.reasoning_tokens) == (42, 40)
+
+
+def test_a_usage_of_zeros_does_not_replace_a_real_one() -> None:
+    real = b'{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4}}'
+    zeros = b'{"choices":[],"usage":{"prompt_tokens":0,"completion_tokens":0}}'
+    parts = ChunkReader().feed(b"data: %b\n\ndata: %b\n\n" % (real, zeros))
+    assert [part.output_tokens for part in parts if isinstance(part, TokenCount)] == [4]

@@ -73,7 +73,7 @@ class MessageReader(EventLines):
         try:
             event = _decode(data)
         except msgspec.MsgspecError as error:
-            raise CallError(f"the provider sent what is no event: {data[:120]!r}", code="provider") from error
+            raise CallError(f"the provider sent {len(data)} bytes that are no event", code="provider") from error
         if event.type == "content_block_delta" and event.delta is not None:
             self._delta(event.index, event.delta, parts)
         elif event.type == "content_block_start" and event.content_block is not None:

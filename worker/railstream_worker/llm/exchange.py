@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, Final, Protocol
 
@@ -23,6 +23,8 @@ from railstream_worker.llm.transport import body_of, direct_body_of
 
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 8.0
+LAST_EVENT: Final = 1.0
+"""Seconds to wait for the mark of the end when all that was asked for has come: some servers never send it."""
 LAST_BYTES: Final = 0.05
 """Seconds to wait for the end of a body whose last event was read: a connection that ends in order is used again."""
 
@@ -64,6 +66,9 @@ class Exchange:
         self.body = body_of(response.http_response)
         self.reader = reader
         self._direct = direct_body_of(response.http_response)
+        self._timer: asyncio.TimerHandle | None = None
+        self.overdue = False
+        """The mark of the end has not come in time, though all else has."""
 
     def hand_to(self, taker: Taker, said: bytearray, last: float) -> None:
         """From now on parts go to the taker as they arrive, whenever it is ready; all else comes out of ``body``."""
@@ -80,11 +85,28 @@ class Exchange:
                 taker.take(parts)
             if reader.done:
                 connection.nudge()
+            elif reader.answered:
+                self._wait_briefly(connection.nudge)
             return True
 
         connection.taker = take
 
+    def read_last(self) -> None:
+        """Parts have come out of ``body``: when they were the last ones, only the mark of the end is waited for."""
+        if self._direct is not None and self.reader.answered and not self.reader.done:
+            self._wait_briefly(self._direct.connection.nudge)
+
+    def _wait_briefly(self, nudge: Callable[[], None]) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LAST_EVENT, self._end, nudge)
+
+    def _end(self, nudge: Callable[[], None]) -> None:
+        self.overdue = True
+        nudge()
+
     async def aclose(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         if self._direct is not None:
             self._direct.connection.taker = None
         if self.reader.done:
@@ -111,14 +133,16 @@ async def answer(source: Source, call: Call, patience: Patience) -> AsyncGenerat
         if call.taker is not None and not watched:
             exchange.hand_to(call.taker, said, last)
         if not reader.done:
+            exchange.read_last()
             async for data in body:
                 parts = reader.feed(data)
                 if parts:
                     _note(said, parts)
                     yield parts
-                if reader.done:
+                if reader.done or exchange.overdue:
                     break
-                if loop.time() > last:
+                exchange.read_last()
+                if loop.time() > last and not reader.answered:
                     raise late(source.provider, source.name, "total_timeout", patience.total)
         reader.end()
         if not reader.complete:
@@ -127,7 +151,8 @@ async def answer(source: Source, call: Call, patience: Patience) -> AsyncGenerat
         error.partial = _text(said)
         raise
     except (TimeoutError, httpx2.HTTPError, httpx2.StreamError) as error:
-        raise _failure(source, patience, error, _text(said)) from error
+        if not reader.complete:  # an answer that has its finish reasons is whole, whatever becomes of the connection
+            raise _failure(source, patience, error, _text(said)) from error
     finally:
         await exchange.aclose()
 

@@ -91,7 +91,7 @@ class ContentReader(EventLines):
 
     def end(self) -> None:
         super().end()
-        bare = b"\n".join([*self._stray, self._rest]).strip()
+        bare = b"\n".join([*self._stray, self.rest]).strip()
         if not self.complete and bare[:1] in (b"{", b"["):
             raise answered(_json(bare), message="the provider reported an error")
 
@@ -103,7 +103,7 @@ class ContentReader(EventLines):
         try:
             response = _decode(data)
         except msgspec.MsgspecError as error:
-            raise CallError(f"the provider sent what is no response: {data[:120]!r}", code="provider") from error
+            raise CallError(f"the provider sent {len(data)} bytes that are no response", code="provider") from error
         if response.error is not None:
             raise answered(response.error, message="the provider reported an error")
         self._inform(response, parts)

@@ -63,7 +63,11 @@ class OpenAIModel:
 
     def reader(self) -> ChunkReader:
         engine = self._endpoint.engine
-        return ChunkReader(tools_end_with_stop=engine.tools_end_with_stop, thoughts_in_total=engine.thoughts_in_total)
+        return ChunkReader(
+            tools_end_with_stop=engine.tools_end_with_stop,
+            thoughts_in_total=engine.thoughts_in_total,
+            expects_usage=engine.asks_for_usage,
+        )
 
     def fault(self, error: Exception) -> CallError | None:
         return call_error(error, self._endpoint.api_key) if isinstance(error, openai.APIError) else None

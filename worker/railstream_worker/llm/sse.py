@@ -76,14 +76,18 @@ class ChunkReader(EventLines):
     """Feed it bytes; it gives parts. ``done`` once ``[DONE]`` was read.
 
     ``tools_end_with_stop``: an answer that called tools ends with ``stop`` here, and means ``tool_calls``.
+    ``expects_usage``: the provider was asked for usage, which comes behind the last finish reason.
     ``thoughts_in_total``: tokens of reasoning are those of the total that are neither prompt nor completion.
     """
 
-    def __init__(self, *, tools_end_with_stop: bool = False, thoughts_in_total: bool = False) -> None:
+    def __init__(
+        self, *, tools_end_with_stop: bool = False, thoughts_in_total: bool = False, expects_usage: bool = False
+    ) -> None:
         super().__init__()
+        self._expects_usage = expects_usage
         self._open: set[int] = set()
         self._finished: set[int] = set()
-        self._informed = False
+        self._informed = self._counted = False
         self._template = ChunkTemplate()
         self._calling: set[int] | None = set() if tools_end_with_stop else None
         self._thoughts_in_total = thoughts_in_total
@@ -93,8 +97,18 @@ class ChunkReader(EventLines):
         """The provider has said that this is all."""
         return self.done or (bool(self._finished) and self._open <= self._finished)
 
+    @property
+    def answered(self) -> bool:
+        finished = bool(self._finished) and self._open <= self._finished
+        return self.done or (finished and not self._expects_usage)
+
+    def end(self) -> None:
+        super().end()
+        if self.done and not self._open:
+            raise CallError("the provider ended the stream before any answer", code="truncated")
+
     def feed(self, data: bytes) -> list[Part]:
-        if not (self._rest or self._data or self.done):
+        if self._begun and not (self._rest or self._data or self._name or self.done or self._after_return):
             delta = self._template.read(data)
             if delta is not None:
                 return [delta]
@@ -103,8 +117,15 @@ class ChunkReader(EventLines):
     def _event(self, data: bytes, parts: list[Part]) -> None:
         if data == b"[DONE]":
             self.done = True
-        else:
+        elif self._name == b"error":
+            raise provider_error(data)
+        elif data[:1] != b":":  # a comment that some servers send as data: `data: : keepalive`
             self._chunk(data, parts)
+
+    def _other(self, line: bytes) -> None:
+        """Some servers write an error as a field of its own: ``error: {…}``."""
+        if line[:6] == b"error:":
+            raise provider_error(line[6:].strip())
 
     def _chunk(self, data: bytes, parts: list[Part]) -> None:
         try:
@@ -113,6 +134,8 @@ class ChunkReader(EventLines):
             chunk = _lenient(data)
         if chunk.error is not _NOTHING and (said := _json(chunk.error)):
             raise provider_error(said)
+        if not chunk.choices and not chunk.usage and _is_error(data):
+            raise provider_error(data)
         if not self._informed and (chunk.id or chunk.model):
             self._informed = True
             parts.append(ResponseInfo(chunk.id or "", chunk.model or ""))
@@ -123,7 +146,14 @@ class ChunkReader(EventLines):
         if not usage and len(parts) == known + 1:
             self._template.learn(data, parts[known])
         if usage:
-            parts.append(token_count(_with_thoughts(usage) if self._thoughts_in_total else usage))
+            self._count(token_count(_with_thoughts(usage) if self._thoughts_in_total else usage), parts)
+
+    def _count(self, tokens: TokenCount, parts: list[Part]) -> None:
+        """Some servers end with a usage of zeros: it does not replace the one before."""
+        self._expects_usage = False
+        if tokens.input_tokens or tokens.output_tokens or not self._counted:
+            self._counted = True
+            parts.append(tokens)
 
     def _choice(self, choice: _Choice, parts: list[Part]) -> None:
         self._open.add(choice.index)
@@ -140,11 +170,22 @@ class ChunkReader(EventLines):
             parts.append(Finish(choice.index, reason, choice.finish_reason))
 
 
+def _is_error(data: bytes) -> bool:
+    """Whether an event that is no chunk says that something failed, in one of the forms that servers have for it."""
+    found = json.loads(data)
+    if isinstance(found, list):
+        return any(isinstance(item, dict) and "error" in item for item in found)
+    if not isinstance(found, dict):
+        return False
+    said = isinstance(found.get("message"), str) and bool({"code", "type", "status"} & found.keys())
+    return "error" in (found.get("object"), found.get("type")) or "detail" in found or said
+
+
 def finish_reason(raw: str) -> str:
     """OpenAI's word for a provider's, or the provider's own where there is none. Raises ``CallError`` for a failure."""
     word = raw.lower()
     if word in FAILURES:
-        raise CallError(f"the provider ended the answer with {raw!r}", code=FAILURES[word], provider_code=raw)
+        raise CallError(f"the provider ended the answer with {word!r}", code=FAILURES[word], provider_code=raw)
     found = FINISH_REASONS.get(word)
     return found or ("content_filter" if word.startswith("content_filter") else raw)
 
@@ -167,8 +208,16 @@ def read_delta(choice: _Choice) -> Delta | None:
     says_nothing = not (content or reasoning or text.refusal or tools or logprobs)
     if says_nothing and (text.role or text.content is None or choice.finish_reason) and _only_known(fields):
         return None
+    if tools:
+        _check_tools(tools)
     exact = not tools and _is_exact(fields, reasoning)
     return Delta(choice.index, raw, content, reasoning, text.refusal or "", tools, logprobs, exact)
+
+
+def _check_tools(tools: bytes) -> None:
+    found = json.loads(tools)
+    if not isinstance(found, list) or not all(isinstance(fragment, dict) for fragment in found):
+        raise CallError("the provider sent tool calls that are no list of objects", code="provider")
 
 
 def _content_alone(content: str) -> bytes:
@@ -244,6 +293,8 @@ def _lenient(data: bytes) -> _Chunk:
     """A chunk that holds half of a surrogate pair: legal JSON, which msgspec refuses. It keeps its escapes."""
     try:
         chunk = json.loads(data)
+        if isinstance(chunk, list) and _is_error(data):
+            raise provider_error(data)
         for choice in chunk.get("choices") or ():
             for name in ("delta", "logprobs"):
                 given = choice.pop(name, None)
@@ -254,7 +305,7 @@ def _lenient(data: bytes) -> _Chunk:
         if error is not None:
             found.error = msgspec.Raw(json.dumps(error).encode())
     except (ValueError, AttributeError, TypeError, msgspec.MsgspecError) as error:
-        raise CallError(f"the provider sent what is not a chunk: {data[:120]!r}", code="provider") from error
+        raise CallError(f"the provider sent {len(data)} bytes that are no chunk", code="provider") from error
     return found
 
 
@@ -274,24 +325,41 @@ def _lenient_text(raw: bytes) -> _Text:
 
 
 def token_count(usage: dict[str, Any]) -> TokenCount:
-    """OpenAI's usage object as inclusive buckets."""
-    prompt = usage.get("prompt_tokens_details") or {}
-    completion = usage.get("completion_tokens_details") or {}
+    """OpenAI's usage object as inclusive buckets. Raises ``CallError`` where a count is no number.
+
+    Some servers count reasoning beside the completion: then the total says so, and it is part of the output here.
+    """
+    prompt, completion = _group(usage, "prompt_tokens_details"), _group(usage, "completion_tokens_details")
+    asked, answered_, total = (_number(usage, f"{name}_tokens") for name in ("prompt", "completion", "total"))
+    thought = _number(completion, "reasoning_tokens") or _number(usage, "reasoning_tokens")
+    beside = thought if thought and asked + answered_ + thought == total else 0
     return TokenCount(
-        input_tokens=int(usage.get("prompt_tokens") or 0),
-        output_tokens=int(usage.get("completion_tokens") or 0),
-        cached_input_tokens=int(prompt.get("cached_tokens") or 0),
-        cache_write_input_tokens=int(prompt.get("cache_write_tokens") or 0),
-        reasoning_tokens=int(completion.get("reasoning_tokens") or 0),
+        input_tokens=asked,
+        output_tokens=answered_ + beside,
+        cached_input_tokens=_number(prompt, "cached_tokens"),
+        cache_write_input_tokens=_number(prompt, "cache_write_tokens"),
+        reasoning_tokens=thought,
         raw=usage,
     )
 
 
+def _group(usage: dict[str, Any], name: str) -> dict[str, Any]:
+    found = usage.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _number(counts: dict[str, Any], name: str) -> int:
+    value = counts.get(name) or 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
+        raise CallError(f"the provider's usage has a {name} that is no count of tokens", code="provider")
+    return int(value)
+
+
 def _with_thoughts(usage: dict[str, Any]) -> dict[str, Any]:
     """OpenAI's usage object as OpenAI fills it: the completion holds what was thought."""
-    asked, said = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-    details = usage.get("completion_tokens_details") or {}
-    thought = int(usage.get("total_tokens") or 0) - asked - said
+    asked, said = _number(usage, "prompt_tokens"), _number(usage, "completion_tokens")
+    details = _group(usage, "completion_tokens_details")
+    thought = _number(usage, "total_tokens") - asked - said
     if thought <= 0:
         return usage
     return {
