@@ -82,7 +82,8 @@ def _refuse_switching_off(config: RailsConfig, ids: tuple[str, ...], options: di
     chosen = options.get("rails")
     if chosen is None or config.railstream.allow_request_rails:
         return
-    for stage, flows in (("input", config.rails.input.flows), ("output", config.rails.output.flows)):
+    for stage in ("input", "output", "tool_input", "tool_output"):
+        flows = getattr(config.rails, stage).flows
         wanted = stage in chosen if isinstance(chosen, list) else chosen.get(stage, True)
         kept = flows if wanted is True else [flow for flow in flows if wanted and {flow.text, flow.name} & set(wanted)]
         if len(kept) < len(flows):

@@ -33,7 +33,7 @@ async def test_g2_the_streams_of_killed_workers_go_on_elsewhere_without_a_lost_o
     start_world: StartWorld,
 ) -> None:
     world = await start_world()
-    clients = stories.ask(world, 12, words=110)
+    clients = stories.ask(world, 12, words=160)
     tasks = stories.start(clients)
     faults = Faults(world, clients)
     await streaming(clients)

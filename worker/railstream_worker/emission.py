@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Collection
 from typing import Any, Protocol
 
 import msgspec
@@ -18,7 +17,7 @@ from railstream.config.rails import Channel as ChannelName
 from railstream_worker import logprobs
 from railstream_worker.llm.port import Delta
 from railstream_worker.rails.port import Guards
-from railstream_worker.tool_calls import ToolCalls
+from railstream_worker.tool_calls import Declared, ToolCalls
 
 _encode = msgspec.json.Encoder().encode
 BEFORE = 200
@@ -147,7 +146,7 @@ class Emission:
         guards: Guards,
         *,
         primed: str = "",
-        declared: Collection[str] = (),
+        declared: Declared | None = None,
         seed: str = "",
     ) -> None:
         """``primed``: content that an earlier attempt has released; ``declared`` and ``seed``: see `ToolCalls`."""
@@ -159,7 +158,7 @@ class Emission:
         self._channels: dict[str, Channel] = {}
         self._before = ""
         """The content's last characters, where its alternatives are read."""
-        self._calls = ToolCalls(guards, self._send_call, declared, f"{seed}/{index}")
+        self._calls = ToolCalls(guards, self._send_call, declared or {}, f"{seed}/{index}")
         self._content = self._channel("content")
         if primed:
             self._content.prime(primed)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -30,6 +30,8 @@ _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9_.:|-]{1,128}")
 _SIGNATURE: Final = re.compile(r"[A-Za-z0-9+/=_-]{1,65536}")
 
 Fragment = Mapping[str, Any]
+Declared = Mapping[str, Mapping[str, Any] | None]
+"""Tools by name, each with the JSON Schema of its arguments, if it has one."""
 Send = Callable[[dict[str, Any]], None]
 """Takes one complete call of the ``tool_calls`` of a delta."""
 
@@ -67,9 +69,9 @@ class HeldCall:
 
 
 class ToolCalls:
-    """``declared``: names of the tools that the request offers; ``seed`` makes ids of our own unlike another's."""
+    """``declared``: the tools that the request offers; ``seed`` makes ids of our own unlike another request's."""
 
-    def __init__(self, guards: Guards, send: Send, declared: Collection[str], seed: str) -> None:
+    def __init__(self, guards: Guards, send: Send, declared: Declared, seed: str) -> None:
         self._guards = guards
         self._send = send
         self._declared = declared
@@ -145,7 +147,7 @@ class ToolCalls:
             await asyncio.gather(*rulings, return_exceptions=True)
 
     def _described(self, call: HeldCall) -> ToolCall:
-        return ToolCall(call.name, call.arguments, call.name in self._declared)
+        return ToolCall(call.name, call.arguments, call.name in self._declared, self._declared.get(call.name))
 
     async def _built(self, call: HeldCall, ruled: ToolCall) -> dict[str, Any]:
         built = {
@@ -183,17 +185,16 @@ def _begins_another(call: HeldCall, fragment: Fragment) -> bool:
     return isinstance(called, dict) and bool(called.get("name")) and bool(call.arguments)
 
 
-def declared_tools(params: Mapping[str, Any]) -> frozenset[str]:
-    """Names of the tools that a request offers."""
-    names: set[str] = set()
-    for tool in params.get("tools") or ():
+def declared_tools(params: Mapping[str, Any]) -> Declared:
+    """The tools that a request offers."""
+    found: dict[str, Mapping[str, Any] | None] = {}
+    for tool in (*(params.get("tools") or ()), *({"function": one} for one in params.get("functions") or ())):
         for kind in TEXT_OF:
-            if isinstance(tool, Mapping) and isinstance(tool.get(kind), Mapping):
-                names.add(_text(tool[kind].get("name")))
-    for function in params.get("functions") or ():
-        if isinstance(function, Mapping):
-            names.add(_text(function.get("name")))
-    return frozenset(names - {""})
+            given = tool.get(kind) if isinstance(tool, Mapping) else None
+            if isinstance(given, Mapping) and _text(given.get("name")):
+                schema = given.get("parameters")
+                found[given["name"]] = schema if isinstance(schema, Mapping) else None
+    return found
 
 
 def _text(value: Any) -> str:

@@ -56,6 +56,8 @@ def explain(config: RailsConfig, console: Console, *, is_default: bool = False) 
         f"output rails, {'at the same time' if rails.output.parallel else 'in turn'}",
         [(flow.text, held_back(config, flow)) for flow in rails.output.flows],
     )
+    for title, flows in (("tool calls", rails.tool_output.flows), ("tool results", rails.tool_input.flows)):
+        _list(console, f"rails of {title}", [(flow.text, "the whole of it") for flow in flows])
     _line(console, f"  a block reaches a streaming client as: {config.railstream.on_violation or 'error'}")
     _line(console, f"  digest: {config.digest[:12]}, the same at every gateway and worker that means this config")
     for line in (*_replaced(config), *notes(config)):
@@ -66,7 +68,7 @@ def explain(config: RailsConfig, console: Console, *, is_default: bool = False) 
 def _replaced(config: RailsConfig) -> Iterator[str]:
     """Built-in rails that an action beside the config takes the place of, as in NeMo Guardrails."""
     names = action_names(config)
-    for flow in (*config.rails.input.flows, *config.rails.output.flows):
+    for flow in config.flows:
         own = [name for name in flow.action_names if name in names] if flow.built_in else []
         if own:
             yield f"the flow {flow.text!r} runs your action {own[0]!r} in place of the built-in rail"

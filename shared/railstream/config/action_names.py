@@ -30,9 +30,8 @@ def actions_in(folder: Path) -> Iterator[tuple[str, Path]]:
 def missing_actions(config: RailsConfig) -> list[tuple[Flow, str]]:
     """Flows that are neither built in nor an action beside the config, each with a hint at what was meant."""
     names = action_names(config)
-    flows = (*config.rails.input.flows, *config.rails.output.flows)
     known = {*BUILT_IN, *(name.replace("_", " ") for name in names)}
-    missing = [flow for flow in flows if flow.built_in is None and not {flow.action, flow.name} & names]
+    missing = [flow for flow in config.flows if flow.built_in is None and not {flow.action, flow.name} & names]
     return [(flow, _hint(flow, known)) for flow in missing]
 
 

@@ -157,6 +157,15 @@ class JailbreakDetection(Section):
         return value
 
 
+class Tools(Section):
+    """`check tool names`: which tools a model may call, whatever the request declares."""
+
+    allowed: tuple[str, ...] = ()
+
+    def missing(self, stage: str) -> str:
+        return "" if self.allowed else "allowed"
+
+
 class Multilingual(Section):
     enabled: Annotated[bool, unsupported("the language of a message is not detected")] = False
     refusal_messages: Mapping[str, str] = {}
@@ -186,6 +195,7 @@ class Detection(Section):
     injection_detection: InjectionDetection = InjectionDetection()
     jailbreak_detection: JailbreakDetection = JailbreakDetection()
     content_safety: ContentSafety = ContentSafety()
+    tools: Tools = Tools()
 
     refused: ClassVar[Mapping[str, str]] = dict.fromkeys(
         (

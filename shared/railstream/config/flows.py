@@ -15,9 +15,10 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 Stage = Literal["input", "output"]
-Kind = Literal["incremental", "window", "whole"]
+Kind = Literal["incremental", "window", "whole", "tool"]
 """``incremental``: decides each character as soon as its own text allows. ``window``: judges a chunk of deltas with
-the context before it. ``whole``: needs the complete text. Input rails see the complete message, whatever their kind."""
+the context before it. ``whole``: needs the complete text. ``tool``: looks at a complete tool call. Input rails see the
+complete message, whatever their kind."""
 
 REFUSE: Final = "refuse to respond"
 UNKNOWN_ANSWER: Final = "inform answer unknown"
@@ -152,6 +153,8 @@ _TABLE: Final = (
     *_both("mask sensitive data on", "window", section="sensitive_data_detection", extra="presidio", rewrites=True),
     BuiltIn("jailbreak detection heuristics", "input", "whole"),
     BuiltIn("injection detection", "output", "window", section="injection_detection", extra="yara"),
+    BuiltIn("check tool names", "output", "tool", section="tools"),
+    BuiltIn("check tool arguments", "output", "tool"),
     BuiltIn("self check facts", "output", "whole", prompt="self_check_facts"),
     BuiltIn("self check hallucination", "output", "whole", prompt="self_check_hallucination", refusal=UNKNOWN_ANSWER),
 )

@@ -13,7 +13,6 @@ from railstream.config.flows import Flow
 
 NO_RETRIEVAL = "there is no retrieval step; give what was retrieved in the request's messages"
 NO_DIALOG = "dialog rails are Colang; write a rail as a Python action and name it in `flows`"
-NO_TOOL_RAILS = "tool calls and tool results have no rail stage of their own"
 
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
@@ -104,8 +103,11 @@ class RetrievalRails(Section):
 
 
 class ToolRails(Section):
+    """Rails of tool calls (``tool_output``) or of tool results (``tool_input``) alone. Output rails read calls as well,
+    and input rails read results."""
+
+    flows: tuple[Flow, ...] = ()
     parallel: bool = False
-    refused: ClassVar[Mapping[str, str]] = {"flows": NO_TOOL_RAILS}
 
 
 class ActionRails(Section):

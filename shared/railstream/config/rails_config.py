@@ -170,6 +170,12 @@ class RailsConfig(Section):
         return self._directories[0] if self._directories else None
 
     @property
+    def flows(self) -> tuple[Flow, ...]:
+        """The rails of every stage."""
+        rails = self.rails
+        return (*rails.input.flows, *rails.output.flows, *rails.tool_input.flows, *rails.tool_output.flows)
+
+    @property
     def main_models(self) -> tuple[Model, ...]:
         """The models that this config serves."""
         return tuple(model for model in self.models if model.type == "main")

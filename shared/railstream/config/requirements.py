@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from railstream.config.base import Location, nearest
@@ -17,12 +17,17 @@ Problem = tuple[Location, str]
 def problems(config: RailsConfig) -> Iterator[Problem]:
     """Everything that keeps the config from being served, with its place."""
     yield from _of_models(config)
-    for stage in ("input", "output"):
-        flows = config.rails.input.flows if stage == "input" else config.rails.output.flows
+    rails = config.rails
+    stages: tuple[tuple[str, Stage, Sequence[Flow]], ...] = (
+        ("input", "input", rails.input.flows),
+        ("output", "output", rails.output.flows),
+        ("tool_input", "input", rails.tool_input.flows),
+        ("tool_output", "output", rails.tool_output.flows),
+    )
+    for section, stage, flows in stages:
         for index, flow in enumerate(flows):
-            place = ("rails", stage, "flows", index)
-            for message in _of_flow(config, flow, stage):
-                yield place, message
+            for message in _of_flow(config, flow, stage, section):
+                yield ("rails", section, "flows", index), message
     yield from _of_streaming(config)
     names = {model.model for model in config.models}
     for name in config.railstream.prices:
@@ -45,13 +50,16 @@ def _of_models(config: RailsConfig) -> Iterator[Problem]:
                 yield place, f"{fallback!r} is no model of this config{nearest(fallback, names)}"
 
 
-def _of_flow(config: RailsConfig, flow: Flow, stage: Stage) -> Iterator[str]:
+def _of_flow(config: RailsConfig, flow: Flow, stage: Stage, section: str) -> Iterator[str]:
     types = {model.type for model in config.models}
     if flow.model and flow.model not in types:
         known = ", ".join(repr(kind) for kind in sorted(types)) or "none"
         yield f"the flow {flow.text!r} asks a model of type {flow.model!r}, which is not under `models`; there: {known}"
     built_in = flow.built_in
     if built_in is None:
+        return
+    if built_in.kind == "tool" and section != "tool_output":
+        yield f"the flow {flow.text!r} is of the tool_output rails, not of the {section} rails"
         return
     if built_in.stage != stage:
         yield f"the flow {flow.text!r} is of the {built_in.stage} rails, not of the {stage} rails"

@@ -116,7 +116,6 @@ def test_an_unknown_key_is_refused_with_its_place_and_the_nearest_known(
         ("actions_server_url: http://x", "actions.py"),
         ("rails: {retrieval: {flows: [check retrieved]}}", "no retrieval step"),
         ("rails: {dialog: {single_call: {enabled: true}}}", "rails.dialog.single_call.enabled: True is not supported"),
-        ("rails: {tool_output: {flows: [check tools]}}", "rails.tool_output.flows: is not supported here"),
         ("rails: {config: {gliner: {server_endpoint: 'http://x'}}}", "rails.config.gliner: is not supported here"),
         ("rails: {config: {content_safety: {multilingual: {enabled: true}}}}", "language of a message"),
         ("bot_messages: {refuse to answer: [x]}", "did you mean 'refuse to respond'?"),

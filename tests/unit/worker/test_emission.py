@@ -246,7 +246,7 @@ async def test_a_call_leaves_whole_when_the_rails_have_read_it() -> None:
         fragments({"index": 0, "function": {"arguments": '{"a"'}}),
         fragments({"index": 0, "function": {"arguments": ":1}"}}),
         rails=rails,
-        declared={"f"},
+        declared={"f": None},
     )
     assert call == head | {"function": {"name": "f", "arguments": '{"a":1}'}}
     assert rails.ruled == [ToolCall("f", '{"a":1}', declared=True)]

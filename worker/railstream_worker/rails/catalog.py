@@ -21,6 +21,7 @@ from railstream_worker.rails.panel import Judge
 from railstream_worker.rails.patterns import PatternSet, PatternSpec
 from railstream_worker.rails.replaced_judge import ReplacedJudge
 from railstream_worker.rails.terms import TermSet
+from railstream_worker.rails.tool_checks import ToolCheck, tool_check
 from railstream_worker.rails.verdict import Stage
 
 Keep = Callable[[str], bool]
@@ -34,9 +35,18 @@ class OutputRails:
     incremental: Sequence[IncrementalRail]
     window: Sequence[Judge]
     whole: Sequence[Judge]
+    tool: Sequence[ToolCheck] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.incremental or self.window or self.whole)
+        return bool(self.incremental or self.window or self.whole or self.tool)
+
+    def __add__(self, other: OutputRails) -> OutputRails:
+        return OutputRails(
+            [*self.incremental, *other.incremental],
+            [*self.window, *other.window],
+            [*self.whole, *other.whole],
+            [*self.tool, *other.tool],
+        )
 
     def reading(self, channel: Channel, channels_of: Callable[[Flow], Sequence[Channel]]) -> OutputRails:
         """Those that read a channel: every local rail, and the judging ones that the config lets read it."""
@@ -55,6 +65,7 @@ class OutputRails:
             [rail for rail in self.incremental if keep(rail.flow)],
             [judge for judge in self.window if keep(judge.flow)],
             [judge for judge in self.whole if keep(judge.flow)],
+            [check for check in self.tool if keep(check.flow)],
         )
 
 
@@ -68,12 +79,21 @@ class Catalog:
     def input_rails(self) -> list[Judge]:
         return [self._judge(flow, "input") for flow in self._config.rails.input.flows]
 
+    def tool_input_rails(self) -> list[Judge]:
+        return [self._judge(flow, "input") for flow in self._config.rails.tool_input.flows]
+
     def output_rails(self) -> OutputRails:
-        flows = self._config.rails.output.flows
+        return self._of(self._config.rails.output.flows)
+
+    def tool_output_rails(self) -> OutputRails:
+        return self._of(self._config.rails.tool_output.flows)
+
+    def _of(self, flows: Sequence[Flow]) -> OutputRails:
         return OutputRails(
             [incremental_rail(self._config, flow, "output") for flow in flows if self._kind(flow) == "incremental"],
             [self._judge(flow, "output") for flow in flows if self._kind(flow) == "window"],
             [self._judge(flow, "output") for flow in flows if self._kind(flow) == "whole"],
+            [tool_check(self._config, flow) for flow in flows if self._kind(flow) == "tool"],
         )
 
     def _judge(self, flow: Flow, stage: Stage) -> Judge:

@@ -20,10 +20,10 @@ from railstream_worker.rails.panel import Judge, Panel
 from railstream_worker.rails.passed import Passed
 from railstream_worker.rails.port import Block, OutputGuard, Release, Turn, Violation
 from railstream_worker.rails.selection import selection
-from railstream_worker.rails.verdict import Stage
 from railstream_worker.rails.window_guard import Pace, WindowGuard
 from railstream_worker.rails.windows import DocumentedWindows, RollingWindows, Windows
 
+TOOL_ROLES = ("tool", "function")
 FIRST_CHUNK = 8  # deltas of the first window when the config does not say: about one line
 
 
@@ -46,21 +46,35 @@ class RailsEngine:
         self._input = Panel(catalog.input_rails(), "input", rails.input.parallel, timeout, self._refusal)
         self._passed = Passed()
         self._output = catalog.output_rails()
+        self._tool_output = catalog.tool_output_rails()
+        self._tool_input = Panel(catalog.tool_input_rails(), "input", rails.tool_input.parallel, timeout, self._refusal)
         self._panel = Panel((), "output", rails.output.parallel, timeout, self._refusal)
 
     async def check_input(self, turn: Turn) -> tuple[Sequence[Mapping[str, Any]], Violation | None]:
         """The messages to generate from (perhaps masked), and what stopped one. May be cancelled at any time."""
-        panel = self._input
-        keep = self._wanted(turn, "input")
-        if keep is not None:
-            panel = replace(panel, judges=[judge for judge in panel.judges if keep(judge.flow)])
-        if not panel.judges:
-            return turn.messages, None
-        return await check_messages(panel, turn, self._passed, self.config.rails.input.trusted_roles)
+        messages: Sequence[Mapping[str, Any]] = turn.messages
+        trusted = self.config.rails.input.trusted_roles
+        panels: tuple[tuple[Panel, str, Sequence[str]], ...] = (
+            (self._tool_input, "tool_input", TOOL_ROLES),
+            (self._input, "input", ()),
+        )
+        for panel, stage, roles in panels:
+            keep = self._wanted(turn, stage)
+            judges = [judge for judge in panel.judges if keep is None or keep(judge.flow)]
+            if judges:
+                rails = replace(panel, judges=judges)
+                now = replace(turn, messages=messages)
+                messages, violation = await check_messages(rails, now, self._passed, trusted, only=roles)
+                turn.params = now.params
+                if violation is not None:
+                    return turn.messages, violation
+        return messages, None
 
     def guards(self, turn: Turn, block: Block, *, streaming: bool = True) -> OutputGuards:
         """The output rails of one generation. ``block`` gets the first violation."""
-        return OutputGuards(self, turn, block, self._output_rails(turn), streaming=streaming)
+        keep = self._wanted(turn, "tool_output")
+        of_calls = self._tool_output if keep is None else self._tool_output.only(keep)
+        return OutputGuards(self, turn, block, self._output_rails(turn), of_calls, streaming=streaming)
 
     def guard(
         self, turn: Turn, release: Release, block: Block, *, channel: Channel = "content", streaming: bool = True
@@ -146,7 +160,7 @@ class RailsEngine:
         first = settings.first_chunk_size or FIRST_CHUNK
         return DocumentedWindows(settings.chunk_size, settings.context_size, first=first, growth=settings.chunk_growth)
 
-    def _wanted(self, turn: Turn, stage: Stage) -> Any:
+    def _wanted(self, turn: Turn, stage: str) -> Any:
         """Which flows the request wants, if it may say."""
         turn.may_switch_off = self._may_switch_off
         if not turn.options or not self._may_switch_off:

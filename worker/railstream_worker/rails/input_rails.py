@@ -36,11 +36,14 @@ class Conversation:
 
 
 async def check_messages(
-    panel: Panel, turn: Turn, passed: Passed, trusted: Sequence[str] = ()
+    panel: Panel, turn: Turn, passed: Passed, trusted: Sequence[str] = (), *, only: Sequence[str] = ()
 ) -> tuple[Sequence[Message], Violation | None]:
-    """The messages to generate from, and what stopped one of them. Masked options take their place in the turn."""
+    """The messages to generate from, and what stopped one of them. Masked options take their place in the turn.
+
+    ``trusted``: roles that judging rails do not read; ``only``: the roles that any of these rails reads, if not all.
+    """
     conversation = Conversation(list(turn.messages), turn.params)
-    readers = [_reader(judge, conversation, passed, trusted, copies=panel.parallel) for judge in panel.judges]
+    readers = [_reader(judge, conversation, passed, trusted, only, copies=panel.parallel) for judge in panel.judges]
     ruling = await replace(panel, judges=readers).rule("", turn)
     if ruling.violation is not None:
         return turn.messages, ruling.violation
@@ -54,8 +57,9 @@ async def check_messages(
 class _Reader:
     """A rail over a conversation, in the place of one over a text. What it rewrites is in ``conversation``."""
 
-    def __init__(self, flow: str, conversation: Conversation, passed: Passed) -> None:
+    def __init__(self, flow: str, conversation: Conversation, passed: Passed, only: Sequence[str]) -> None:
         self.flow = flow
+        self._only = only
         self.conversation = conversation
         self._passed = passed
 
@@ -70,6 +74,9 @@ class _Reader:
     async def _rule(self, turn: Turn) -> Verdict:
         raise NotImplementedError
 
+    def _reads(self, message: Message) -> bool:
+        return not self._only or message.get("role") in self._only
+
     def _digest(self, *values: Any) -> bytes:
         return digest_of(str(self.flow), *values)
 
@@ -77,18 +84,21 @@ class _Reader:
 class _LocalReader(_Reader):
     """A local rail: each text alone, then the parts of a message, and of messages of one role in a row, joined."""
 
-    def __init__(self, rail: IncrementalJudge, conversation: Conversation, passed: Passed) -> None:
-        super().__init__(rail.flow, conversation, passed)
+    def __init__(self, rail: IncrementalJudge, conversation: Conversation, passed: Passed, only: Sequence[str]) -> None:
+        super().__init__(rail.flow, conversation, passed, only)
         self._rail = rail
 
     async def _rule(self, turn: Turn) -> Verdict:
         conversation = self.conversation
         try:
             for at, message in enumerate(conversation.messages):
-                conversation.messages[at] = await self._read_value(message)
+                if self._reads(message):
+                    conversation.messages[at] = await self._read_value(message)
             for start, end in runs(conversation.messages):
-                conversation.messages[start:end] = await self._read_joined(conversation.messages[start:end])
-            conversation.params = await self._read_value(conversation.params)
+                if self._reads(conversation.messages[start]):
+                    conversation.messages[start:end] = await self._read_joined(conversation.messages[start:end])
+            if not self._only:
+                conversation.params = await self._read_value(conversation.params)
         except Blocked:
             return block()
         return allow()
@@ -135,8 +145,15 @@ class _LocalReader(_Reader):
 class _JudgingReader(_Reader):
     """A judging rail: each message that it has not let pass before; all of them in one text where it asks a model."""
 
-    def __init__(self, rail: Judge, conversation: Conversation, passed: Passed, trusted: Sequence[str]) -> None:
-        super().__init__(rail.flow, conversation, passed)
+    def __init__(
+        self,
+        rail: Judge,
+        conversation: Conversation,
+        passed: Passed,
+        only: Sequence[str],
+        trusted: Sequence[str],
+    ) -> None:
+        super().__init__(rail.flow, conversation, passed, only)
         self._rail = rail
         self._trusted = trusted
 
@@ -155,7 +172,8 @@ class _JudgingReader(_Reader):
         return verdict
 
     def _is_unread(self, message: Message, turn: Turn) -> bool:
-        if message.get("role") in self._trusted or not everything_in(message).strip():
+        trusted = not self._only and message.get("role") in self._trusted
+        if trusted or not self._reads(message) or not everything_in(message).strip():
             return False
         return not self._passed.holds(self._digest_of(message, turn))
 
@@ -199,13 +217,19 @@ class _JudgingReader(_Reader):
 
 
 def _reader(
-    judge: Judge, conversation: Conversation, passed: Passed, trusted: Sequence[str], *, copies: bool
+    judge: Judge,
+    conversation: Conversation,
+    passed: Passed,
+    trusted: Sequence[str],
+    only: Sequence[str],
+    *,
+    copies: bool,
 ) -> _Reader:
     """``copies``: rails run at once, so each reads what the client sent."""
     own = Conversation(list(conversation.messages), conversation.params) if copies else conversation
     if isinstance(judge, IncrementalJudge):
-        return _LocalReader(judge, own, passed)
-    return _JudgingReader(judge, own, passed, trusted)
+        return _LocalReader(judge, own, passed, only)
+    return _JudgingReader(judge, own, passed, only, trusted)
 
 
 def everything_in(message: Message) -> str:

@@ -27,17 +27,28 @@ SHOWN = 200
 class OutputGuards:
     """See `railstream_worker.rails.port.Guards`."""
 
-    def __init__(self, engine: RailsEngine, turn: Turn, block: Block, rails: OutputRails, *, streaming: bool) -> None:
+    def __init__(
+        self,
+        engine: RailsEngine,
+        turn: Turn,
+        block: Block,
+        rails: OutputRails,
+        of_calls: OutputRails,
+        *,
+        streaming: bool,
+    ) -> None:
+        """``of_calls``: rails that read tool calls alone, beside those that read all of the output."""
         self._engine = engine
         self._turn = turn
         self._block = block
         self._rails = rails
+        self._of_calls = rails.reading("tools", engine.config.rails.output.channels_of) + of_calls
         self._streaming = streaming
         self._output = engine.config.rails.output
         self._activated: list[dict[str, Any]] = []
         """Entries for the log of rails, of the text that was read last."""
-        self.guarded = bool(rails)
-        self.passes_unread = self._output.unread_channels == "pass"
+        self.guarded = bool(rails or of_calls)
+        self.passes_unread = self._output.unread_channels == "pass" or not rails
 
     def channel(self, name: Channel, release: Release) -> OutputGuard | None:
         rails = self._rails.reading(name, self._output.channels_of)
@@ -45,6 +56,11 @@ class OutputGuards:
 
     async def rule_call(self, call: ToolCall) -> ToolCall | None:
         """Local rails read each text of the call; judging ones read ``name(arguments)`` in one text."""
+        rails = self._of_calls
+        for check in rails.tool:
+            if (failed := await check.problem(call)) is not None:
+                self._block(self._engine.panel_of(()).tool_violation(check.flow, failed))
+                return None
         try:
             if not call.declared:
                 await self._read_name(call.name)
@@ -53,7 +69,6 @@ class OutputGuards:
             return None
         finally:
             self._turn.activated.extend(self._activated)
-        rails = self._rails.reading("tools", self._output.channels_of)
         text = f"{call.name}({readable(arguments)})"
         for judges in (rails.window, rails.whole):
             ruling = await self._engine.panel_of(judges).rule(text, self._turn)
@@ -68,14 +83,14 @@ class OutputGuards:
     async def _read_name(self, name: str) -> None:
         """A name cannot be masked in part: one that a rail would rewrite is blocked."""
         if name and await self._read(name) != name:
-            self._block(self._engine.panel_of(()).violation(self._rails.incremental[0].flow))
+            self._block(self._engine.panel_of(()).violation(self._of_calls.incremental[0].flow))
             raise Blocked
 
     async def _read(self, text: str) -> str | None:
-        if not self._rails.incremental:
+        if not self._of_calls.incremental:
             return text
         turn = self._silent
-        checked, violation = await self._engine.check_output(turn, text, self._rails.local())
+        checked, violation = await self._engine.check_output(turn, text, self._of_calls.local())
         self._activated = turn.activated
         if violation is not None:
             self._block(violation)
@@ -83,9 +98,9 @@ class OutputGuards:
         return checked
 
     async def lets_pass(self, text: str) -> bool:
-        if not self._rails.incremental:
+        if not self._of_calls.incremental:
             return False
-        checked, violation = await self._engine.check_output(self._silent, text, self._rails.local())
+        checked, violation = await self._engine.check_output(self._silent, text, self._of_calls.local())
         return violation is None and checked == text
 
     def alternatives(self, before: str, texts: Sequence[str]) -> list[bool]:

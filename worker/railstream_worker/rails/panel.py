@@ -102,6 +102,11 @@ class Panel:
     def violation(self, flow: str) -> Violation:
         return Violation(str(flow), self.stage, f"Blocked by {flow} rails.", refusal=self.refusal(flow))
 
+    def tool_violation(self, flow: str, why: str) -> Violation:
+        """A tool call that may not be made; ``why`` is in our words and names nothing that the model wrote."""
+        said = f"Blocked by {flow} rails: {why}."
+        return Violation(str(flow), self.stage, said, refusal=self.refusal(flow))
+
     def failure(self, flow: str, cause: str) -> Violation:
         return Violation(
             str(flow),  # plain text: a violation becomes an event, and its encoder takes no subclass of str

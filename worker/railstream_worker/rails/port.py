@@ -68,6 +68,8 @@ class ToolCall:
     arguments: Any
     declared: bool = True
     """Whether the request named this tool: then its name says nothing of the model's own."""
+    schema: Mapping[str, Any] | None = None
+    """JSON Schema of its arguments, as the request declares it."""
 
 
 Release = Callable[[int, str | None], None]

@@ -8,10 +8,8 @@ from typing import Any
 from railstream.config import Flow
 from railstream.errors import InvalidRequestError
 
-from railstream_worker.rails.verdict import Stage
 
-
-def selection(options: Mapping[str, Any], stage: Stage) -> Callable[[str], bool] | None:
+def selection(options: Mapping[str, Any], stage: str) -> Callable[[str], bool] | None:
     """Whether a flow is to run; ``None`` when the request does not say.
 
     ``{"input": True, "output": ["self check output"]}``, or a list of the stages that are on.
