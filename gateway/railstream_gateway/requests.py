@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 from railstream.errors import InvalidRequestError
+from railstream.nesting import MOST_NESTED, nested_deeper
 
 from railstream_gateway.chat_body import PASSED, REFUSED, ChatBody, ChecksBody, Guardrails
 
@@ -79,6 +80,9 @@ def read_as(body: bytes, schema: type[S]) -> S:
 
 
 def _object(body: bytes) -> dict[str, Any]:
+    if nested_deeper(body, MOST_NESTED):
+        message = f"the body is nested deeper than {MOST_NESTED} levels, the most that are read"
+        raise InvalidRequestError(message, code="malformed_json")
     try:
         sent = _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -63,7 +63,9 @@ async def test_a_wrong_body_is_refused_by_name(
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"messages": NaN}', b"[" * 200_000, b'{"a":1}{"b":2}']
+    "body",
+    [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"messages": NaN}', b"[" * 200_000, b'{"a":1}{"b":2}']
+    + [b'{"messages":[],"context":%b1%b}' % (b'{"a":' * depth, b"}" * depth) for depth in (128, 946, 949, 952)],
 )
 async def test_what_is_not_a_json_object_is_400(rig: Rig, body: bytes) -> None:
     served = await rig.serve()

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from railstream.errors import CallError
 from railstream_worker.llm.port import Delta, Finish, Part, ResponseInfo, TokenCount
-from railstream_worker.llm.sse import ChunkReader, token_count
+from railstream_worker.llm.sse import ChunkReader
+from railstream_worker.llm.usage_counts import token_count
 
 
 def event(delta: object, **choice: object) -> bytes:
@@ -117,14 +118,14 @@ def test_an_error_event_is_a_typed_error(error: object, code: str) -> None:
 
 
 def test_what_is_no_chunk_is_an_error_that_does_not_quote_it() -> None:
-    with pytest.raises(CallError, match=r"6 bytes that are no chunk"):
+    with pytest.raises(CallError, match=r"an event that is not JSON \(6 bytes\)"):
         ChunkReader().feed(b"data: <html>\n\n")
 
 
 @pytest.mark.parametrize("name", [b"content", b"id"])
 def test_what_is_not_utf_8_is_an_error_that_says_so(name: bytes) -> None:
     chunk = b'{"id":"","choices":[{"delta":{"content":""}}]}'.replace(b'"%b":"' % name, b'"%b":"\xff' % name)
-    with pytest.raises(CallError, match="no UTF-8") as caught:
+    with pytest.raises(CallError, match="not UTF-8") as caught:
         ChunkReader().feed(b"data: " + chunk + b"\n\n")
     assert caught.value.code == "provider"
 
@@ -273,7 +274,7 @@ def test_what_is_of_a_wrong_type_is_the_providers_error_and_is_not_quoted(chunk:
 def test_a_line_or_an_event_without_an_end_is_bounded_and_costs_no_more_than_its_bytes(piece: bytes) -> None:
     reader = ChunkReader()
     began = time.process_time()
-    with pytest.raises(CallError, match="more than 8388608 bytes"):
+    with pytest.raises(CallError, match="at most 8,388,608 are read"):
         fed(reader, [piece] * 200)
     assert time.process_time() - began < 1
 

@@ -1,4 +1,5 @@
-"""Read the event stream of Anthropic's Messages. It is over with ``message_stop``: anything else is a truncation.
+"""Read the event stream of Anthropic's Messages. It is over with the stop reason or ``message_stop``: anything else
+is a truncation.
 
 Deltas are rewritten into OpenAI's form, which is what flows through here. Counts are cumulative and the last ones
 hold; what the cache gave or took is beside ``input_tokens`` there, and inside the input here.
@@ -9,11 +10,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
-from railstream.errors import CallError
 
+from railstream_worker.llm.error_events import error_of
 from railstream_worker.llm.event_lines import EventLines
-from railstream_worker.llm.faults import answered
 from railstream_worker.llm.port import Delta, Finish, Part, ResponseInfo, TokenCount
+from railstream_worker.llm.usage_counts import counted, kept, part_of
 
 STOP_REASONS: Final = {
     "end_turn": "stop",
@@ -53,7 +54,6 @@ class _Event(msgspec.Struct, gc=False):
     content_block: _Block | None = None
     message: _Message | None = None
     usage: dict[str, Any] | None = None
-    error: dict[str, Any] | None = None
 
 
 _decode = msgspec.json.Decoder(_Event).decode
@@ -66,14 +66,26 @@ class MessageReader(EventLines):
     def __init__(self) -> None:
         super().__init__()
         self._usage: dict[str, Any] = {}
+        self._stopped = False
         self._tools: dict[int, int] = {}
         """Content block to tool call, both by index."""
+
+    @property
+    def complete(self) -> bool:
+        """The stop reason has come, and with it the usage: ``message_stop`` changes nothing."""
+        return self.done or self._stopped
+
+    @property
+    def whole(self) -> bool:
+        return self.complete
 
     def _event(self, data: bytes, parts: list[Part]) -> None:
         try:
             event = _decode(data)
-        except msgspec.MsgspecError as error:
-            raise CallError(f"the provider sent {len(data)} bytes that are no event", code="provider") from error
+        except msgspec.MsgspecError:
+            if (failure := error_of(data)) is not None:
+                raise failure from None
+            raise
         if event.type == "content_block_delta" and event.delta is not None:
             self._delta(event.index, event.delta, parts)
         elif event.type == "content_block_start" and event.content_block is not None:
@@ -85,11 +97,12 @@ class MessageReader(EventLines):
             self._count(event.usage, parts)
             reason = event.delta.stop_reason if event.delta is not None else None
             if reason:
-                parts.append(Finish(0, STOP_REASONS.get(reason, "stop"), reason))
+                parts.append(Finish(0, STOP_REASONS.get(reason, reason), reason))
+                self._stopped = True
         elif event.type == "message_stop":
             self.done = True
-        elif event.type == "error":
-            raise answered(event.error, message="the provider reported an error")
+        elif event.type in ("", "error") and (failure := error_of(data)) is not None:
+            raise failure
 
     def _delta(self, index: int, delta: _Delta, parts: list[Part]) -> None:
         if delta.type == "text_delta":
@@ -109,7 +122,7 @@ class MessageReader(EventLines):
 
     def _count(self, usage: dict[str, Any] | None, parts: list[Part]) -> None:
         if usage:
-            self._usage.update({name: count for name, count in usage.items() if count is not None})
+            self._usage = kept(self._usage, usage)
             parts.append(token_count(self._usage))
 
 
@@ -120,11 +133,11 @@ def _tool_delta(fragment: dict[str, Any]) -> Delta:
 
 def token_count(usage: dict[str, Any]) -> TokenCount:
     """Anthropic's usage object as inclusive buckets, and in OpenAI's form."""
-    read = int(usage.get("cache_read_input_tokens") or 0)
-    written = int(usage.get("cache_creation_input_tokens") or 0)
-    asked = int(usage.get("input_tokens") or 0) + read + written
-    said = int(usage.get("output_tokens") or 0)
-    thought = int((usage.get("output_tokens_details") or {}).get("thinking_tokens") or 0)
+    read = counted(usage, "cache_read_input_tokens")
+    written = counted(usage, "cache_creation_input_tokens")
+    asked = counted(usage, "input_tokens") + read + written
+    said = counted(usage, "output_tokens")
+    thought = counted(part_of(usage, "output_tokens_details"), "thinking_tokens")
     raw = {
         "prompt_tokens": asked,
         "completion_tokens": said,

@@ -61,7 +61,7 @@ class AnthropicModel:
         older = "anthropic-version" in self._endpoint.headers
         return {**traced(call), **({"x-api-key": self._endpoint.api_key} if older else {})}
 
-    def reader(self) -> MessageReader:
+    def reader(self, call: Call) -> MessageReader:
         return MessageReader()
 
     def fault(self, error: Exception) -> CallError | None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from typing import Any, Final, Protocol
 
 import httpx2
@@ -18,13 +18,12 @@ from railstream.errors import CallError
 from railstream_worker.llm.endpoint import Endpoint, Patience
 from railstream_worker.llm.event_lines import EventLines
 from railstream_worker.llm.faults import late, redact, truncated
+from railstream_worker.llm.pace import Pace
 from railstream_worker.llm.port import Call, Delta, Finish, Part, Taker
 from railstream_worker.llm.transport import body_of, direct_body_of
 
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 8.0
-LAST_EVENT: Final = 1.0
-"""Seconds to wait for the mark of the end when all that was asked for has come: some servers never send it."""
 LAST_BYTES: Final = 0.05
 """Seconds to wait for the end of a body whose last event was read: a connection that ends in order is used again."""
 
@@ -41,7 +40,7 @@ class Source(Protocol):
         """Sends the call when it is entered; gives the SDK's response."""
         ...
 
-    def reader(self) -> EventLines: ...
+    def reader(self, call: Call) -> EventLines: ...
 
     def fault(self, error: Exception) -> CallError | None:
         """What an exception of `request` means; ``None`` for one that is none of the provider's."""
@@ -66,47 +65,36 @@ class Exchange:
         self.body = body_of(response.http_response)
         self.reader = reader
         self._direct = direct_body_of(response.http_response)
-        self._timer: asyncio.TimerHandle | None = None
-        self.overdue = False
-        """The mark of the end has not come in time, though all else has."""
 
-    def hand_to(self, taker: Taker, said: bytearray, last: float) -> None:
+    def hand_to(self, taker: Taker, said: bytearray, pace: Pace) -> None:
         """From now on parts go to the taker as they arrive, whenever it is ready; all else comes out of ``body``."""
         if self._direct is None:
             return
         connection, reader, time = self._direct.connection, self.reader, asyncio.get_running_loop().time
 
         def take(data: bytes) -> bool:
-            if reader.done or time() > last or not taker.ready():
+            now = time()
+            if reader.done or now > pace.last or not taker.ready():
                 return False
             parts = reader.feed(data)
             if parts:
                 _note(said, parts)
+                pace.gained(now)
                 taker.take(parts)
             if reader.done:
                 connection.nudge()
-            elif reader.answered:
-                self._wait_briefly(connection.nudge)
             return True
 
         connection.taker = take
 
-    def read_last(self) -> None:
-        """Parts have come out of ``body``: when they were the last ones, only the mark of the end is waited for."""
-        if self._direct is not None and self.reader.answered and not self.reader.done:
-            self._wait_briefly(self._direct.connection.nudge)
-
-    def _wait_briefly(self, nudge: Callable[[], None]) -> None:
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(LAST_EVENT, self._end, nudge)
-
-    def _end(self, nudge: Callable[[], None]) -> None:
-        self.overdue = True
-        nudge()
+    def watched(self, pace: Pace) -> AsyncGenerator[bytes, None]:
+        """The body; with nothing, or its end, when the next part is late by the pace."""
+        if self._direct is None:
+            return _watched(self.body, pace)
+        pace.watch(self._direct.connection.nudge)
+        return self.body
 
     async def aclose(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
         if self._direct is not None:
             self._direct.connection.taker = None
         if self.reader.done:
@@ -120,41 +108,57 @@ class Exchange:
 
 async def answer(source: Source, call: Call, patience: Patience) -> AsyncGenerator[Sequence[Part], None]:
     """Parts as they arrive. Raises ``CallError`` with the text so far; never ends without the provider's end signal."""
-    loop = asyncio.get_running_loop()
-    last = loop.time() + patience.total
+    last = asyncio.get_running_loop().time() + patience.total
     exchange, begun = await _begin(source, call, patience, last)
     reader = exchange.reader
     said = bytearray()
     _note(said, begun)
+    pace = Pace(reader, patience, last)
     try:
         yield begun
-        watched = patience.chunk < patience.first_token
-        body = _watched(exchange.body, patience.chunk) if watched else exchange.body
-        if call.taker is not None and not watched:
-            exchange.hand_to(call.taker, said, last)
-        if not reader.done:
-            exchange.read_last()
-            async for data in body:
-                parts = reader.feed(data)
-                if parts:
-                    _note(said, parts)
-                    yield parts
-                if reader.done or exchange.overdue:
-                    break
-                exchange.read_last()
-                if loop.time() > last and not reader.answered:
-                    raise late(source.provider, source.name, "total_timeout", patience.total)
-        reader.end()
-        if not reader.complete:
-            raise truncated(source.provider, source.name)
+        if call.taker is not None:
+            exchange.hand_to(call.taker, said, pace)
+        async with aclosing(_parts(source, exchange, pace, patience)) as rest:
+            async for parts in rest:
+                _note(said, parts)
+                yield parts
     except CallError as error:
         error.partial = _text(said)
         raise
     except (TimeoutError, httpx2.HTTPError, httpx2.StreamError) as error:
-        if not reader.complete:  # an answer that has its finish reasons is whole, whatever becomes of the connection
-            raise _failure(source, patience, error, _text(said)) from error
+        raise _failure(source, patience, error, _text(said)) from error
     finally:
+        pace.stop()
         await exchange.aclose()
+
+
+async def _parts(
+    source: Source, exchange: Exchange, pace: Pace, patience: Patience
+) -> AsyncGenerator[Sequence[Part], None]:
+    """What comes after the begin, until the end of the answer: its end signal, or what makes it whole and a while."""
+    reader, time = exchange.reader, asyncio.get_running_loop().time
+    if not reader.done:
+        try:
+            async for data in exchange.watched(pace):
+                parts = reader.feed(data)
+                if parts:
+                    pace.gained(time())
+                    yield parts
+                if reader.done:
+                    break
+                if not parts and pace.passed():
+                    if reader.complete:
+                        break
+                    raise late(source.provider, source.name, "chunk_timeout", patience.chunk)
+                if time() > pace.last:
+                    raise late(source.provider, source.name, "total_timeout", patience.total)
+        except (httpx2.HTTPError, httpx2.StreamError):
+            if not reader.whole:
+                raise
+    if parts := reader.end():
+        yield parts
+    if not reader.complete:
+        raise truncated(source.provider, source.name)
 
 
 def _note(said: bytearray, parts: Sequence[Part]) -> None:
@@ -178,12 +182,16 @@ def _failure(source: Source, patience: Patience, error: Exception, partial: str)
     return failure
 
 
-async def _watched(body: AsyncGenerator[bytes, None], seconds: float) -> AsyncGenerator[bytes, None]:
+async def _watched(body: AsyncGenerator[bytes, None], pace: Pace) -> AsyncGenerator[bytes, None]:
+    """A body that is not ours to wake: one timer for each read."""
     while True:
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout_at(pace.due):
                 data = await anext(body)
         except StopAsyncIteration:
+            return
+        except TimeoutError:
+            yield b""
             return
         yield data
 
@@ -219,7 +227,7 @@ async def _try(source: Source, call: Call) -> tuple[Exchange, list[Part]]:
             raise fault from error
         finally:
             del fault  # its traceback leads here
-    exchange = Exchange(manager, response, source.reader())
+    exchange = Exchange(manager, response, source.reader(call))
     try:
         return exchange, await _until_content(source, exchange)
     except BaseException:
@@ -242,7 +250,7 @@ async def _until_content(source: Source, exchange: Exchange) -> list[Part]:
         raise TimeoutError from error
     except (httpx2.HTTPError, httpx2.StreamError) as error:
         raise _broken(source, error) from error
-    reader.end()
+    begun += reader.end()
     if not reader.complete:
         raise truncated(source.provider, source.name)
     return begun

@@ -11,9 +11,10 @@ from typing import Any, Final
 import msgspec
 from railstream.errors import CallError
 
+from railstream_worker.llm.error_events import error_of, reported
 from railstream_worker.llm.event_lines import EventLines
-from railstream_worker.llm.faults import answered
 from railstream_worker.llm.port import Delta, Finish, Part, ResponseInfo, TokenCount
+from railstream_worker.llm.usage_counts import counted, kept
 
 FILTERED: Final = frozenset(
     {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT"}
@@ -23,6 +24,7 @@ FINISH_REASONS: Final = {
     "STOP": "stop", "MAX_TOKENS": "length", "CONTINUATION": "length", **dict.fromkeys(FILTERED, "content_filter")
 }  # fmt: skip
 """All others say that the answer failed. After CONTINUATION there is more, which only another call would bring."""
+MOST_CANDIDATES: Final = 128
 _NOTHING: Final = msgspec.Raw(b"")
 
 
@@ -62,7 +64,6 @@ class _Response(msgspec.Struct, gc=False, rename="camel"):
     usage_metadata: dict[str, Any] | None = None
     model_version: str = ""
     response_id: str = ""
-    error: Any = None
 
 
 _decode = msgspec.json.Decoder(_Response).decode
@@ -81,33 +82,38 @@ class ContentReader(EventLines):
         self._tools: dict[int, int] = {}
         """Tool calls so far, by candidate."""
         self._usage: dict[str, Any] = {}
-        self._stray: list[bytes] = []
-        """Lines that are no event: an error may come as bare JSON."""
 
     @property
     def complete(self) -> bool:
         """The provider has said that this is all."""
         return bool(self._finished) and self._open <= self._finished
 
-    def end(self) -> None:
-        super().end()
-        bare = b"\n".join([*self._stray, self.rest]).strip()
-        if not self.complete and bare[:1] in (b"{", b"["):
-            raise answered(_json(bare), message="the provider reported an error")
+    @property
+    def whole(self) -> bool:
+        """Google has no other end signal, and its counts come with the finish reason."""
+        return self.complete
 
-    def _other(self, line: bytes) -> None:
-        if self._stray or line.lstrip()[:1] in (b"{", b"["):
-            self._stray.append(line)
+    def end(self) -> list[Part]:
+        """An error may come as bare JSON."""
+        parts = super().end()
+        if not self.complete and (bare := self._bare_json()):
+            raise reported(bare)
+        return parts
 
     def _event(self, data: bytes, parts: list[Part]) -> None:
         try:
             response = _decode(data)
-        except msgspec.MsgspecError as error:
-            raise CallError(f"the provider sent {len(data)} bytes that are no response", code="provider") from error
-        if response.error is not None:
-            raise answered(response.error, message="the provider reported an error")
+        except msgspec.MsgspecError:
+            if (failure := error_of(data)) is not None:
+                raise failure from None
+            raise
+        if not response.candidates and (failure := error_of(data)) is not None:
+            raise failure
         self._inform(response, parts)
         for candidate in response.candidates:
+            if not 0 <= candidate.index < MOST_CANDIDATES:
+                message = f"the provider sent a candidate with the index {candidate.index}"
+                raise CallError(f"{message}; at most {MOST_CANDIDATES} are read", code="provider")
             self._open.add(candidate.index)
             for part in candidate.content.parts if candidate.content is not None else ():
                 self._part(candidate.index, part, parts)
@@ -160,8 +166,9 @@ class ContentReader(EventLines):
 
     def _count(self, usage: dict[str, Any] | None, parts: list[Part]) -> None:
         counts = {name: count for name, count in (usage or {}).items() if name in COUNTS and count is not None}
-        if counts and counts != self._usage:
-            self._usage = self._usage | counts
+        counts = kept(self._usage, counts)
+        if counts != self._usage:
+            self._usage = counts
             parts.append(token_count(self._usage))
 
 
@@ -181,19 +188,12 @@ def _blocked(feedback: _Feedback) -> CallError:
     return CallError(message, code="content_filtered", provider_code=feedback.block_reason)
 
 
-def _json(data: bytes) -> Any:
-    try:
-        return msgspec.json.decode(data)
-    except msgspec.MsgspecError:
-        return None
-
-
 def token_count(usage: dict[str, Any]) -> TokenCount:
     """Google's usage object as inclusive buckets, and in OpenAI's form: thoughts stand beside the candidates there."""
-    asked = int(usage.get("promptTokenCount") or 0) + int(usage.get("toolUsePromptTokenCount") or 0)
-    cached = int(usage.get("cachedContentTokenCount") or 0)
-    thought = int(usage.get("thoughtsTokenCount") or 0)
-    said = int(usage.get("candidatesTokenCount") or 0) + thought
+    asked = counted(usage, "promptTokenCount") + counted(usage, "toolUsePromptTokenCount")
+    cached = counted(usage, "cachedContentTokenCount")
+    thought = counted(usage, "thoughtsTokenCount")
+    said = counted(usage, "candidatesTokenCount") + thought
     raw = {
         "prompt_tokens": asked,
         "completion_tokens": said,

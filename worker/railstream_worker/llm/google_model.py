@@ -81,7 +81,7 @@ class GoogleModel:
         finally:
             await response.aclose()
 
-    def reader(self) -> ContentReader:
+    def reader(self, call: Call) -> ContentReader:
         return ContentReader()
 
     def fault(self, error: Exception) -> CallError | None:

@@ -61,12 +61,14 @@ class OpenAIModel:
         key = {name: self._endpoint.api_key, "Authorization": openai.Omit()} if name else {}
         return {**traced(call), **key}
 
-    def reader(self) -> ChunkReader:
+    def reader(self, call: Call) -> ChunkReader:
         engine = self._endpoint.engine
+        choices = {**self._endpoint.params, **call.params}.get("n")
         return ChunkReader(
+            choices=choices if isinstance(choices, int) else 1,
+            expects_usage=engine.asks_for_usage,
             tools_end_with_stop=engine.tools_end_with_stop,
             thoughts_in_total=engine.thoughts_in_total,
-            expects_usage=engine.asks_for_usage,
         )
 
     def fault(self, error: Exception) -> CallError | None:

@@ -1,7 +1,8 @@
 """Read the event stream of an OpenAI-compatible endpoint.
 
 Deltas are kept as the provider's own bytes; only what rails and bookkeeping need is decoded. The stream is over
-with ``[DONE]``, or when every choice has a finish reason: anything else is a truncation.
+with ``[DONE]``, or when every choice has a finish reason: anything else is a truncation. A server that answers with
+one completion object in place of a stream is read at the end of its body.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ import msgspec
 from railstream.errors import CallError
 
 from railstream_worker.llm.chunk_template import ChunkTemplate
-from railstream_worker.llm.event_lines import EventLines
-from railstream_worker.llm.faults import answered
-from railstream_worker.llm.port import Delta, Finish, Part, ResponseInfo, TokenCount
+from railstream_worker.llm.error_events import error_of
+from railstream_worker.llm.event_lines import EventLines, wrong_form
+from railstream_worker.llm.port import Delta, Finish, Part, ResponseInfo
+from railstream_worker.llm.tool_indexes import ToolIndexes
+from railstream_worker.llm.usage_counts import UsageCounts
 
 _NOTHING = msgspec.Raw(b"")  # a union of Raw and None would refuse what is not null
 
@@ -23,6 +26,8 @@ _NOTHING = msgspec.Raw(b"")  # a union of Raw and None would refuse what is not 
 class _Choice(msgspec.Struct, gc=False):
     index: int = 0
     delta: msgspec.Raw = _NOTHING
+    message: msgspec.Raw = _NOTHING
+    """In the delta's place where the answer is no stream."""
     finish_reason: str | None = None
     logprobs: msgspec.Raw = _NOTHING
 
@@ -72,25 +77,36 @@ FAILURES = {"error": "provider", "insufficient_system_resource": "overloaded", "
 """Said as a finish reason where the answer failed: OpenRouter's, DeepSeek's, Gemini's."""
 
 
+MOST_CHOICES = 128
+"""Of one answer: OpenAI's greatest ``n``."""
+
+
 class ChunkReader(EventLines):
     """Feed it bytes; it gives parts. ``done`` once ``[DONE]`` was read.
 
+    ``choices``: how many were asked for. ``expects_usage``: the provider was asked for it.
     ``tools_end_with_stop``: an answer that called tools ends with ``stop`` here, and means ``tool_calls``.
-    ``expects_usage``: the provider was asked for usage, which comes behind the last finish reason.
     ``thoughts_in_total``: tokens of reasoning are those of the total that are neither prompt nor completion.
     """
 
     def __init__(
-        self, *, tools_end_with_stop: bool = False, thoughts_in_total: bool = False, expects_usage: bool = False
+        self,
+        *,
+        choices: int = 1,
+        expects_usage: bool = False,
+        tools_end_with_stop: bool = False,
+        thoughts_in_total: bool = False,
     ) -> None:
         super().__init__()
-        self._expects_usage = expects_usage
+        self._choices = choices
         self._open: set[int] = set()
         self._finished: set[int] = set()
-        self._informed = self._counted = False
+        self._informed = False
         self._template = ChunkTemplate()
         self._calling: set[int] | None = set() if tools_end_with_stop else None
-        self._thoughts_in_total = thoughts_in_total
+        self._tools: dict[int, ToolIndexes] = {}
+        self._usage = UsageCounts(thoughts_in_total=thoughts_in_total)
+        self._expects_usage = expects_usage
 
     @property
     def complete(self) -> bool:
@@ -98,44 +114,42 @@ class ChunkReader(EventLines):
         return self.done or (bool(self._finished) and self._open <= self._finished)
 
     @property
-    def answered(self) -> bool:
-        finished = bool(self._finished) and self._open <= self._finished
-        return self.done or (finished and not self._expects_usage)
-
-    def end(self) -> None:
-        super().end()
-        if self.done and not self._open:
-            raise CallError("the provider ended the stream before any answer", code="truncated")
+    def whole(self) -> bool:
+        """Every choice that was asked for has its finish reason, and the usage has come if it was asked for."""
+        ended = self.complete and len(self._finished) >= self._choices
+        return self.done or (ended and (self._usage.came or not self._expects_usage))
 
     def feed(self, data: bytes) -> list[Part]:
-        if self._begun and not (self._rest or self._data or self._name or self.done or self._after_return):
+        if not (self._rest or self._data or self._name or self.done):
             delta = self._template.read(data)
             if delta is not None:
                 return [delta]
         return super().feed(data)
 
+    def end(self) -> list[Part]:
+        parts = super().end()
+        if not self.done and not self._open and (bare := self._bare_json()):
+            self._event_of(bare, parts)
+            self.done = self.complete
+        if self.done and not self._open:
+            raise CallError("the provider ended its answer with nothing in it", code="truncated")
+        return parts
+
     def _event(self, data: bytes, parts: list[Part]) -> None:
         if data == b"[DONE]":
             self.done = True
-        elif self._name == b"error":
-            raise provider_error(data)
-        elif data[:1] != b":":  # a comment that some servers send as data: `data: : keepalive`
+        else:
             self._chunk(data, parts)
-
-    def _other(self, line: bytes) -> None:
-        """Some servers write an error as a field of its own: ``error: {…}``."""
-        if line[:6] == b"error:":
-            raise provider_error(line[6:].strip())
 
     def _chunk(self, data: bytes, parts: list[Part]) -> None:
         try:
             chunk = _decode_chunk(data)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            if (failure := error_of(data)) is not None:
+                raise failure from None
             chunk = _lenient(data)
-        if chunk.error is not _NOTHING and (said := _json(chunk.error)):
-            raise provider_error(said)
-        if not chunk.choices and not chunk.usage and _is_error(data):
-            raise provider_error(data)
+        if (not chunk.choices or _json(chunk.error)) and (failure := error_of(data)) is not None:
+            raise failure
         if not self._informed and (chunk.id or chunk.model):
             self._informed = True
             parts.append(ResponseInfo(chunk.id or "", chunk.model or ""))
@@ -145,20 +159,20 @@ class ChunkReader(EventLines):
         usage = chunk.usage or (chunk.x_groq and chunk.x_groq.get("usage"))
         if not usage and len(parts) == known + 1:
             self._template.learn(data, parts[known])
-        if usage:
-            self._count(token_count(_with_thoughts(usage) if self._thoughts_in_total else usage), parts)
-
-    def _count(self, tokens: TokenCount, parts: list[Part]) -> None:
-        """Some servers end with a usage of zeros: it does not replace the one before."""
-        self._expects_usage = False
-        if tokens.input_tokens or tokens.output_tokens or not self._counted:
-            self._counted = True
+        if usage and (tokens := self._usage.read(usage)) is not None:
             parts.append(tokens)
 
     def _choice(self, choice: _Choice, parts: list[Part]) -> None:
+        if not 0 <= choice.index < MOST_CHOICES:
+            message = f"the provider sent a choice with the index {choice.index}; at most {MOST_CHOICES} are read"
+            raise CallError(message, code="provider")
         self._open.add(choice.index)
+        if choice.message is not _NOTHING and choice.delta is _NOTHING:
+            choice.delta = choice.message
         delta = read_delta(choice)
         if delta is not None:
+            if delta.tools:
+                delta = self._tools_of(choice.index).numbered(delta)
             parts.append(delta)
             if self._calling is not None and delta.tools:
                 self._calling.add(choice.index)
@@ -169,16 +183,11 @@ class ChunkReader(EventLines):
                 reason = "tool_calls"
             parts.append(Finish(choice.index, reason, choice.finish_reason))
 
-
-def _is_error(data: bytes) -> bool:
-    """Whether an event that is no chunk says that something failed, in one of the forms that servers have for it."""
-    found = json.loads(data)
-    if isinstance(found, list):
-        return any(isinstance(item, dict) and "error" in item for item in found)
-    if not isinstance(found, dict):
-        return False
-    said = isinstance(found.get("message"), str) and bool({"code", "type", "status"} & found.keys())
-    return "error" in (found.get("object"), found.get("type")) or "detail" in found or said
+    def _tools_of(self, choice: int) -> ToolIndexes:
+        found = self._tools.get(choice)
+        if found is None:
+            found = self._tools[choice] = ToolIndexes()
+        return found
 
 
 def finish_reason(raw: str) -> str:
@@ -208,16 +217,8 @@ def read_delta(choice: _Choice) -> Delta | None:
     says_nothing = not (content or reasoning or text.refusal or tools or logprobs)
     if says_nothing and (text.role or text.content is None or choice.finish_reason) and _only_known(fields):
         return None
-    if tools:
-        _check_tools(tools)
     exact = not tools and _is_exact(fields, reasoning)
     return Delta(choice.index, raw, content, reasoning, text.refusal or "", tools, logprobs, exact)
-
-
-def _check_tools(tools: bytes) -> None:
-    found = json.loads(tools)
-    if not isinstance(found, list) or not all(isinstance(fragment, dict) for fragment in found):
-        raise CallError("the provider sent tool calls that are no list of objects", code="provider")
 
 
 def _content_alone(content: str) -> bytes:
@@ -293,20 +294,15 @@ def _lenient(data: bytes) -> _Chunk:
     """A chunk that holds half of a surrogate pair: legal JSON, which msgspec refuses. It keeps its escapes."""
     try:
         chunk = json.loads(data)
-        if isinstance(chunk, list) and _is_error(data):
-            raise provider_error(data)
         for choice in chunk.get("choices") or ():
-            for name in ("delta", "logprobs"):
+            for name in ("delta", "message", "logprobs"):
                 given = choice.pop(name, None)
                 if given is not None:
                     choice[name] = msgspec.Raw(json.dumps(given, separators=(",", ":")).encode())
-        error = chunk.pop("error", None)
-        found = msgspec.convert(chunk, _Chunk)
-        if error is not None:
-            found.error = msgspec.Raw(json.dumps(error).encode())
-    except (ValueError, AttributeError, TypeError, msgspec.MsgspecError) as error:
-        raise CallError(f"the provider sent {len(data)} bytes that are no chunk", code="provider") from error
-    return found
+        chunk.pop("error", None)  # one that says something was raised by the caller
+        return msgspec.convert(chunk, _Chunk)
+    except (ValueError, AttributeError, TypeError, RecursionError, msgspec.MsgspecError) as error:
+        raise wrong_form(data) from error
 
 
 def _lenient_text(raw: bytes) -> _Text:
@@ -322,57 +318,3 @@ def _lenient_text(raw: bytes) -> _Text:
             kind = type(value).__name__
             raise CallError(f"the provider sent a delta whose {name} is no text but a {kind}", code="provider")
     return _Text(**given, tool_calls=msgspec.Raw(json.dumps(tools).encode()) if tools else _NOTHING)
-
-
-def token_count(usage: dict[str, Any]) -> TokenCount:
-    """OpenAI's usage object as inclusive buckets. Raises ``CallError`` where a count is no number.
-
-    Some servers count reasoning beside the completion: then the total says so, and it is part of the output here.
-    """
-    prompt, completion = _group(usage, "prompt_tokens_details"), _group(usage, "completion_tokens_details")
-    asked, answered_, total = (_number(usage, f"{name}_tokens") for name in ("prompt", "completion", "total"))
-    thought = _number(completion, "reasoning_tokens") or _number(usage, "reasoning_tokens")
-    beside = thought if thought and asked + answered_ + thought == total else 0
-    return TokenCount(
-        input_tokens=asked,
-        output_tokens=answered_ + beside,
-        cached_input_tokens=_number(prompt, "cached_tokens"),
-        cache_write_input_tokens=_number(prompt, "cache_write_tokens"),
-        reasoning_tokens=thought,
-        raw=usage,
-    )
-
-
-def _group(usage: dict[str, Any], name: str) -> dict[str, Any]:
-    found = usage.get(name)
-    return found if isinstance(found, dict) else {}
-
-
-def _number(counts: dict[str, Any], name: str) -> int:
-    value = counts.get(name) or 0
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
-        raise CallError(f"the provider's usage has a {name} that is no count of tokens", code="provider")
-    return int(value)
-
-
-def _with_thoughts(usage: dict[str, Any]) -> dict[str, Any]:
-    """OpenAI's usage object as OpenAI fills it: the completion holds what was thought."""
-    asked, said = _number(usage, "prompt_tokens"), _number(usage, "completion_tokens")
-    details = _group(usage, "completion_tokens_details")
-    thought = _number(usage, "total_tokens") - asked - said
-    if thought <= 0:
-        return usage
-    return {
-        **usage,
-        "completion_tokens": said + thought,
-        "completion_tokens_details": {**details, "reasoning_tokens": thought},
-    }
-
-
-def provider_error(data: bytes) -> CallError:
-    """An error event inside a stream: the status was 200, so the type and the code tell what it is."""
-    try:
-        error = json.loads(data)
-    except ValueError:
-        error = None
-    return answered(error, message="the provider reported an error")
