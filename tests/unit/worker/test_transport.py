@@ -241,3 +241,14 @@ def test_a_proxy_in_the_environment_is_left_to_httpx2(monkeypatch: pytest.Monkey
     assert direct_transport(LIMITS) is not None
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     assert direct_transport(LIMITS) is None
+
+
+@pytest.mark.parametrize(("expiry", "connections"), [(30, 1), (0, 2)])
+async def test_a_connection_that_was_idle_for_too_long_is_not_used_again(expiry: float, connections: int) -> None:
+    transport = DirectTransport(keep=10, expiry=expiry)
+    async with serving(says(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")) as server:
+        for _ in range(2):
+            async with asking(server, transport) as response:
+                assert await read(response) == b"ok"
+        assert server.connections == connections
+    await transport.aclose()

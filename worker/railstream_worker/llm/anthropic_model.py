@@ -21,6 +21,7 @@ from railstream_worker.llm.exchange import answer, timeout_of, traced
 from railstream_worker.llm.faults import answered, redact
 from railstream_worker.llm.options import accepted
 from railstream_worker.llm.port import Call, Part
+from railstream_worker.llm.responses import hooks
 
 LIMITS: Final = httpx2.Limits(max_connections=None, max_keepalive_connections=200, keepalive_expiry=30)
 
@@ -41,7 +42,7 @@ class AnthropicModel:
             timeout=timeout_of(endpoint),
             default_headers=dict(endpoint.headers),
             default_query=dict(endpoint.query),
-            http_client=anthropic.DefaultAsyncHttpxClient(limits=LIMITS),
+            http_client=anthropic.DefaultAsyncHttpxClient(limits=LIMITS, event_hooks=hooks()),
         )
 
     def stream(self, call: Call) -> AsyncGenerator[Sequence[Part], None]:
@@ -66,6 +67,8 @@ class AnthropicModel:
 
     def fault(self, error: Exception) -> CallError | None:
         key = self._endpoint.api_key
+        if isinstance(error.__cause__, CallError):  # of a hook
+            return error.__cause__
         if isinstance(error, anthropic.APITimeoutError):
             which = "connect_timeout" if isinstance(error.__cause__, httpx2.ConnectTimeout) else None
             said = f"the provider did not answer in time: {redact(error.message, key)}"

@@ -43,6 +43,8 @@ class Connection(asyncio.Protocol):
         self.status = 0
         self.reason = b""
         self.headers: list[tuple[bytes, bytes]] = []
+        self.begun = False
+        """Something of the response has come."""
         self.complete = False
         self.reusable = False
         self.closed = False
@@ -51,7 +53,7 @@ class Connection(asyncio.Protocol):
         """Begin an exchange. ``timeout``: the longest silence, in seconds."""
         self._parser = httptools.HttpResponseParser(self)
         self._timeout = timeout
-        self._answered = self.complete = self.reusable = False
+        self._answered = self.complete = self.reusable = self.begun = False
         self._error = None
         self.headers = []
         self._forget_unread()
@@ -156,6 +158,7 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
+            self.begun = True
             return self._fail(httpx2.RemoteProtocolError(f"the server does not speak HTTP/1.1: {error}"))
         if self.taker is not None and self._parts and not self.complete and self._pass_on(self.taker):
             return
@@ -200,6 +203,9 @@ class Connection(asyncio.Protocol):
             self.complete = True
 
     # what the parser calls
+
+    def on_message_begin(self) -> None:
+        self.begun = True
 
     def on_status(self, status: bytes) -> None:
         self.reason = status

@@ -66,6 +66,9 @@ BY_WORD: Final[Mapping[str, str]] = {
     "internal": "provider",
     "internal_server_error": "provider",
 }
+MOST_SAID: Final = 4096
+MOST_CODE: Final = 256
+"""Characters of a provider's message, and of its code, that are passed on."""
 TOO_LONG: Final = re.compile(
     r"maximum context length|context window|prompt is too long|input is too long|exceeds? the (?:model's )?maximum",
     re.IGNORECASE,
@@ -97,9 +100,9 @@ def answered(
     headers = headers or {}
     param = fields.get("param")
     return CallError(
-        redact(said, key),
+        redact(said, key)[:MOST_SAID],
         code=code_of(status, provider_code, kind, said),
-        provider_code=None if shown is None else redact(str(shown), key),
+        provider_code=None if shown is None else redact(str(shown), key)[:MOST_CODE],
         provider_request_id=headers.get("x-request-id") or headers.get("request-id"),
         retry_after=retry_after(headers) or _seconds(_detail(fields, "retryDelay")),
         param=param if isinstance(param, str) else None,

@@ -21,6 +21,7 @@ from railstream_worker.llm.google_events import ContentReader
 from railstream_worker.llm.google_request import body_of
 from railstream_worker.llm.options import accepted
 from railstream_worker.llm.port import Call, Part
+from railstream_worker.llm.responses import hooks
 from railstream_worker.llm.transport import direct_transport
 
 VERSION: Final = "v1beta"
@@ -57,6 +58,7 @@ class GoogleModel:
             timeout=timeout_of(endpoint),
             limits=LIMITS,
             transport=direct_transport(LIMITS),
+            event_hooks=hooks(),
         )
 
     def stream(self, call: Call) -> AsyncGenerator[Sequence[Part], None]:

@@ -21,6 +21,7 @@ from railstream_worker.llm.exchange import LIMITS, answer, timeout_of, traced
 from railstream_worker.llm.faults import answered, redact
 from railstream_worker.llm.options import accepted
 from railstream_worker.llm.port import Call, Part
+from railstream_worker.llm.responses import hooks
 from railstream_worker.llm.sse import ChunkReader
 from railstream_worker.llm.transport import direct_transport
 
@@ -110,11 +111,13 @@ class _Client(openai.AsyncOpenAI):
 
 def _http_client() -> httpx2.AsyncClient:
     """Straight on the event loop; where a proxy stands in the environment by httpx2's own way, which knows how."""
-    return openai.DefaultAsyncHttpxClient(limits=LIMITS, transport=direct_transport(LIMITS))
+    return openai.DefaultAsyncHttpxClient(limits=LIMITS, transport=direct_transport(LIMITS), event_hooks=hooks())
 
 
 def call_error(error: openai.APIError, key: str = "") -> CallError:
     """One of ours for each of the SDK's."""
+    if isinstance(error.__cause__, CallError):  # of a hook
+        return error.__cause__
     if isinstance(error, openai.APITimeoutError):
         which = "connect_timeout" if isinstance(error.__cause__, httpx2.ConnectTimeout) else None
         message = f"the provider did not answer in time: {redact(error.message, key)}"

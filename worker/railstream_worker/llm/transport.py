@@ -14,6 +14,7 @@ from urllib.request import getproxies
 import httpx2
 
 from railstream_worker.llm.connection import Connection
+from railstream_worker.llm.dialing import dial
 
 BODY = "railstream.body"
 """Response extension: the `Body` itself, below the layers of httpx2 that a chunk need not pass."""
@@ -53,16 +54,24 @@ class DirectTransport(httpx2.AsyncBaseTransport):
         content = await request.aread()
         timeouts = request.extensions.get("timeout", {})
         origin = _origin(request.url)
-        connection = self._reuse(origin) or await self._connect(origin, timeouts.get("connect"))
+        message = _head(request, len(content)) + content
+        connection = self._reuse(origin)
+        if connection is None or not await self._sent_again(connection, message, timeouts.get("read")):
+            connection = await self._connect(origin, timeouts.get("connect"))
+            await _send(connection, message, timeouts.get("read"))
         body = Body(self, origin, connection)
-        try:
-            connection.send(_head(request, len(content)) + content, timeouts.get("read"))
-            await connection.answered()
-        except BaseException:
-            connection.abort()
-            raise
         extensions = {"http_version": b"HTTP/1.1", "reason_phrase": connection.reason, BODY: body}
         return httpx2.Response(connection.status, headers=connection.headers, stream=body, extensions=extensions)
+
+    async def _sent_again(self, connection: Connection, message: bytes, silence: float | None) -> bool:
+        """Whether a connection that was kept has answered; one that turns out to be dead has not, and nothing came."""
+        try:
+            await _send(connection, message, silence)
+        except (httpx2.ReadError, httpx2.RemoteProtocolError):
+            if connection.begun:
+                raise
+            return False
+        return True
 
     def _reuse(self, origin: Origin) -> Connection | None:
         """The idle connection that was used last, of those that are still good."""
@@ -79,16 +88,21 @@ class DirectTransport(httpx2.AsyncBaseTransport):
         scheme, host, port = origin
         loop = asyncio.get_running_loop()
         context = self._context() if scheme == "https" else None
+
+        async def connect(address: str) -> Connection:
+            name = host if context else None
+            _, connection = await loop.create_connection(
+                lambda: Connection(self._open), address, port, ssl=context, server_hostname=name
+            )
+            return connection
+
         try:
             async with asyncio.timeout(timeout):
-                _, connection = await loop.create_connection(
-                    lambda: Connection(self._open), host, port, ssl=context, server_hostname=host if context else None
-                )
+                return await dial(host, port, connect)
         except TimeoutError as error:
             raise httpx2.ConnectTimeout(f"no connection to {host}:{port} within {timeout} s") from error
         except OSError as error:
             raise httpx2.ConnectError(str(error)) from error
-        return connection
 
     def _context(self) -> ssl.SSLContext:
         if self._ssl is None:
@@ -133,6 +147,16 @@ class Body(httpx2.AsyncByteStream):
             self._transport.give_back(self._origin, self.connection)
         else:
             self.connection.abort()
+
+
+async def _send(connection: Connection, message: bytes, silence: float | None) -> None:
+    """Send a request and wait for the head of its response."""
+    try:
+        connection.send(message, silence)
+        await connection.answered()
+    except BaseException:
+        connection.abort()
+        raise
 
 
 def _origin(url: httpx2.URL) -> Origin:
