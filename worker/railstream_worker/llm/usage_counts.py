@@ -27,7 +27,7 @@ class UsageCounts:
         self.came = False
 
     def read(self, usage: Any) -> TokenCount | None:
-        """The counts, or ``None`` for zeros after real ones. Raises ``CallError`` for one with a field of another type."""
+        """The counts; ``None`` for zeros after real ones. Raises ``CallError`` for a field of another type."""
         if not isinstance(usage, dict):
             raise CallError(f"the provider sent a usage that is no object but a {_kind(usage)}", code="provider")
         tokens = token_count(usage, thoughts_in_total=self._thoughts_in_total)
