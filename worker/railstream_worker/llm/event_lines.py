@@ -57,10 +57,7 @@ class EventLines:
         """The parts that these bytes complete. Raises ``CallError`` at an error event or at bytes that are no event."""
         parts: list[Part] = []
         try:
-            for line in self._lines(data):
-                self._line(line, parts)
-                if self.done:
-                    break
+            self._read(self._lines(data), parts)
         except CallError as error:
             if not parts:
                 raise
@@ -99,32 +96,34 @@ class EventLines:
         self._after_cr = data[-1:] == b"\r"
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
-    def _line(self, line: bytes, parts: list[Part]) -> None:
-        if line[:5] == b"data:":
-            self._data.append(line[6:].strip() if line[5:6] == b" " else line[5:].strip())
-            self._data_size += len(line)
-            if self._data_size > MOST_BYTES:
-                raise too_large("an event", self._data_size)
-        elif not line or not line.strip():
-            if self._data or self._name:
-                self._dispatch(parts)
-        else:
-            self._other(line)
+    def _read(self, lines: list[bytes], parts: list[Part]) -> None:
+        for line in lines:
+            if line[:5] == b"data:":
+                self._data.append(line[6:].strip() if line[5:6] == b" " else line[5:].strip())
+                self._data_size += len(line)
+                if self._data_size > MOST_BYTES:
+                    raise too_large("an event", self._data_size)
+            elif not line or not line.strip():
+                if self._data or self._name:
+                    self._dispatch(parts)
+                    if self.done:
+                        return
+            else:
+                self._other(line)
 
     def _dispatch(self, parts: list[Part]) -> None:
         data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-        name, self._name = self._name, b""
         self._data.clear()
         self._data_size = 0
-        if data[:1] == b":":  # a comment that was sent as data
-            return
-        if name == b"error":
-            raise reported(data)
-        if data:
+        if self._name:
+            name, self._name = self._name, b""
+            if name == b"error":
+                raise reported(data)
+        if data and data[:1] != b":":  # a comment that was sent as data
             self._event_of(data, parts)
 
     def _event_of(self, data: bytes, parts: list[Part]) -> None:
-        if nested_deeper(data, MOST_NESTED):
+        if len(data) > 2 * MOST_NESTED and nested_deeper(data, MOST_NESTED):
             message = f"the provider sent JSON that is nested deeper than {MOST_NESTED} levels, the most that are read"
             raise CallError(message, code="provider")
         try:

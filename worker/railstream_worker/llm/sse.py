@@ -148,7 +148,8 @@ class ChunkReader(EventLines):
             if (failure := error_of(data)) is not None:
                 raise failure from None
             chunk = _lenient(data)
-        if (not chunk.choices or _json(chunk.error)) and (failure := error_of(data)) is not None:
+        failed = chunk.error is not _NOTHING and _json(chunk.error)
+        if (failed or not chunk.choices) and (failure := error_of(data)) is not None:
             raise failure
         if not self._informed and (chunk.id or chunk.model):
             self._informed = True
