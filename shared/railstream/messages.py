@@ -11,6 +11,7 @@ import binascii
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
+from urllib.parse import unquote
 
 Message = Mapping[str, Any]
 Path = tuple[str | int, ...]
@@ -42,10 +43,27 @@ KNOWN_WORDS: Final = frozenset({
     "url", "date-time", "date", "time", "email", "uri", "uuid", "document", "image",
 })  # fmt: skip
 """Values of ``role``, ``type``, ``format`` and the like, which say nothing of their own."""
-_MEDIA: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w=.+-]+)*;base64,([A-Za-z0-9+/_=\s-]*)")
+_DATA_URL: Final = re.compile(r"data:([^,]*?)(;base64)?,(.*)", re.DOTALL | re.IGNORECASE)
+_MEDIA: Final = re.compile(
+    r"(image/(png|jpe?g|gif|webp|bmp|tiff|heic|heif|avif)|audio/(wav|x-wav|mp3|mpeg|mp4|ogg|flac|webm|aac|opus)"
+    r"|video/(mp4|webm|mpeg|quicktime)|application/pdf)?",
+    re.IGNORECASE,
+)
+_MEDIA_PLACES: Final = frozenset({"url", "image_url", "data", "file_data"})
+_MAGIC: Final = (
+    b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM\x00*", b"%PDF-", b"ID3", b"\xff\xfb",
+    b"\xff\xf3", b"\xff\xf1", b"fLaC", b"OggS", b"\x1aE\xdf\xa3", b"\x00\x00\x01\xba",
+)  # fmt: skip
+"""How the files begin that a model sees or hears, and no rail reads. (MP4, HEIC and AVIF: ``ftyp`` at byte 4.)"""
 _ID: Final = re.compile(r"[A-Za-z0-9_.:|-]{1,64}")
-_BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{512,}={0,2}")
-_TEXT_MEDIA: Final = ("text/", "application/json", "application/xml", "application/x-", "application/yaml")
+_OPTION_NUMBERS: Final = frozenset({
+    "n", "seed", "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "presence_penalty",
+    "frequency_penalty", "top_logprobs",
+})  # fmt: skip
+_SCHEMA_NUMBERS: Final = frozenset({
+    "index", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "minItems",
+    "maxItems", "multipleOf",
+})  # fmt: skip
 
 
 class Text(NamedTuple):
@@ -121,28 +139,81 @@ def _walk(value: Any, path: Path) -> Iterator[Text]:
         for name, item in value.items():
             if name not in KNOWN_KEYS:
                 yield Text(path, str(name), fixed=True)
-            yield from _walk(item, (*path, name))
+            if isinstance(item, str) and value.get("type") != "text" and _is_media_place(path, name):
+                yield from _file(item, (*path, name))
+            else:
+                yield from _walk(item, (*path, name))
     elif isinstance(value, Sequence) and not isinstance(value, bytes):
         for at, item in enumerate(value):
             yield from _walk(item, (*path, at))
-    elif isinstance(value, int | float) and not isinstance(value, bool) and path and path[-1] not in KNOWN_KEYS:
+    elif isinstance(value, int | float) and not isinstance(value, bool) and path and not _is_option(value, path):
         yield Text(path, str(value), fixed=True)
+
+
+def _is_option(number: float, path: Path) -> bool:
+    """Whether a number says nothing to a model: an option of the call, or a small bound of a schema."""
+    if len(path) == 1 and path[0] in _OPTION_NUMBERS:
+        return True
+    return path[-1] in _SCHEMA_NUMBERS and abs(number) < 10_000
+
+
+def _is_media_place(path: Path, name: str) -> bool:
+    return path[:1] == ("content",) and name in _MEDIA_PLACES
 
 
 def _string(value: str, path: Path) -> Iterator[Text]:
     if not value or (value in KNOWN_WORDS and path and path[-1] not in ("content", "text")):
         return
-    media = _MEDIA.fullmatch(value) if value.startswith("data:") else None
-    if media is not None:
-        if (media[1] or "text/plain").startswith(_TEXT_MEDIA):
-            yield Text(path, _decoded(media[2]), fixed=True)
-    elif not (path and path[-1] in ("data", "file_data") and _BASE64.fullmatch(value)):
+    yield Text(path, value)
+    url = _DATA_URL.fullmatch(value) if value[:5].lower() == "data:" else None
+    if url is not None:
+        yield from _readings(_bytes_of(url[3]) if url[2] else None, url[3], path)
+
+
+def _file(value: str, path: Path) -> Iterator[Text]:
+    """A text where a model expects a file: only what is one, by its bytes, is left to the model's eyes and ears."""
+    url = _DATA_URL.fullmatch(value) if value[:5].lower() == "data:" else None
+    encoded = value if url is None else url[3] if url[2] else ""
+    data = _bytes_of(encoded)
+    if data and (url is None or _MEDIA.fullmatch(url[1])) and _is_media(data, path):
+        return
+    if url is not None:
+        yield from _string(value, path)
+    else:
         yield Text(path, value)
+        yield from _readings(data, "", path)
 
 
-def _decoded(data: str) -> str:
-    """The text of an encoded file; the encoded text itself where it is none."""
+def _is_media(data: bytes, path: Path) -> bool:
+    if _utf8(data) is not None:
+        return False
+    return path[-2:] == ("input_audio", "data") or data.startswith(_MAGIC) or data[4:8] == b"ftyp"
+
+
+def _readings(data: bytes | None, escaped: str, path: Path) -> Iterator[Text]:
+    """What an encoded file may say, in the encodings that a provider may take it for."""
+    if data is None:
+        texts = [unquote(escaped)]
+    elif (text := _utf8(data)) is not None:
+        texts = [text]
+    else:
+        texts = [data.decode("latin-1"), data.decode("utf-16-le", "replace"), data.decode("utf-16-be", "replace")]
+    for text in texts:
+        if text and text != escaped:
+            yield Text(path, text, fixed=True)
+
+
+def _utf8(data: bytes) -> str | None:
     try:
-        return base64.b64decode(data.replace("-", "+").replace("_", "/"), validate=False).decode()
+        return data.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _bytes_of(data: str) -> bytes | None:
+    """What base64 stands for, in either alphabet and without its padding too; ``None`` of what is none."""
+    try:
+        standard = data.rstrip("=").replace("-", "+").replace("_", "/")
+        return base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
     except (binascii.Error, ValueError):
-        return data
+        return None

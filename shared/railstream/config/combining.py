@@ -32,19 +32,21 @@ def combine(first: Sources, second: Sources) -> Sources:
 
 
 def _prompts(first: Iterable[Mapping[str, Any]], second: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    own = {_use(prompt): prompt for prompt in first}
-    for prompt in second:
-        if own.get(_use(prompt), prompt) != prompt:
-            task = prompt.get("task")
+    before, after = _by_task(first), _by_task(second)
+    for task in before.keys() & after.keys():
+        if sorted(map(repr, before[task])) != sorted(map(repr, after[task])):
             raise ConfigurationError(
-                f"configs that are combined must agree on the prompt of a task; of {task!r} both have one"
+                f"configs that are combined must agree on the prompts of a task; of {task!r} both have their own"
             )
-    return [*second, *(prompt for prompt in first if prompt not in list(second))]
+    return [*second, *(prompt for prompt in first if prompt.get("task") not in after)]
 
 
-def _use(prompt: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a prompt is for: its task, and the models and mode that it is meant for."""
-    return (str(prompt.get("task")), *sorted(map(str, prompt.get("models") or ())), str(prompt.get("mode")))
+def _by_task(prompts: Iterable[Mapping[str, Any]]) -> dict[Any, list[Mapping[str, Any]]]:
+    """A prompt for one model or mode only would be chosen before the other config's: the task alone counts."""
+    found: dict[Any, list[Mapping[str, Any]]] = {}
+    for prompt in prompts:
+        found.setdefault(prompt.get("task"), []).append(prompt)
+    return found
 
 
 def set_at(content: dict[str, Any], path: Sequence[str], value: Any) -> None:

@@ -110,6 +110,17 @@ NEUTRAL: Final = frozenset({
     ("railstream", "on_worker_loss"), ("railstream", "retention"), ("railstream", "pool"), ("railstream", "prices"),
 })  # fmt: skip
 """Keys that decide how rails run or how a block is shown, not what passes; the second config's value holds."""
+FLOWS: Final[Mapping[str, tuple[str, ...]]] = {
+    "regex_detection": ("regex check",),
+    "terms": ("terms check",),
+    "pii_patterns": ("mask pii", "detect pii"),
+    "secrets": ("mask secrets", "detect secrets"),
+    "sensitive_data_detection": ("mask sensitive data", "detect sensitive data"),
+    "tools": ("check tool",),
+    "injection_detection": ("injection detection",),
+    "jailbreak_detection": ("jailbreak detection",),
+}
+"""How the names of the rails begin that go by a section of ``rails.config``."""
 WITHOUT_EFFECT: Final = ("retrieval", "dialog", "actions", "content_safety", "mask_token", "deadlines")
 """Parts of a path that lead to nothing that a rail reads or lets pass."""
 
@@ -117,21 +128,28 @@ WITHOUT_EFFECT: Final = ("retrieval", "dialog", "actions", "content_safety", "ma
 def stricter(first: Any, second: Any, combined: Any) -> Iterator[tuple[Path, Any]]:
     """Where the combination of two configs is not as strict as its parts demand, and what must stand there."""
     for path, rule in RULES.items():
-        if not (_means(first, path) and _means(second, path)):
+        meant = [_at(config, path) for config in (first, second) if _means(config, path)]
+        if not meant:
             continue
-        wanted = rule(_at(first, path), _at(second, path))
+        wanted = rule(*meant) if len(meant) == 2 else meant[0]
         if wanted != _at(combined, path):
             yield path, wanted
 
 
 def _means(config: Any, path: Path) -> bool:
-    """Whether a config has rails that the key is about: a default of a config without them demands nothing."""
+    """Whether a config has rails that the key is about: what a config without them says demands nothing."""
     match path:
         case ("rails", "config", section, *_):
-            return section in config.rails.config.model_fields_set
+            return section in config.rails.config.model_fields_set or _runs(config, section)
         case ("rails", stage, *_):
             return bool(getattr(config.rails, stage).flows)
     return True
+
+
+def _runs(config: Any, section: str) -> bool:
+    """Whether a config has a rail that goes by the section, though it leaves the section at its defaults."""
+    stages = (config.rails.input, config.rails.output, config.rails.tool_input, config.rails.tool_output)
+    return any(flow.name.startswith(FLOWS[section]) for stage in stages for flow in stage.flows)
 
 
 def _at(section: Any, path: Path) -> Any:

@@ -65,8 +65,46 @@ def test_different_prompts_of_one_task_cannot_be_combined() -> None:
     one, two = config(prompts.format("one")), config(prompts.format("two"))
     assert (one + one).prompt_of("t").content == "one"
     for first, second in ((one, two), (two, one)):
-        with pytest.raises(ConfigurationError, match="must agree on the prompt of a task; of 't' both"):
+        with pytest.raises(ConfigurationError, match="must agree on the prompts of a task; of 't' both"):
             first + second
+
+
+def test_a_prompt_for_one_model_does_not_stand_before_the_other_configs_prompt() -> None:
+    one = config("prompts: [{task: self_check_input, content: Bad}]")
+    for second in ("models: [openai], ", "mode: standard, "):
+        two = config(f"prompts: [{{task: self_check_input, {second}content: Say No}}]")
+        for pair in ((one, two), (two, one)):
+            with pytest.raises(ConfigurationError, match="must agree on the prompts"):
+                pair[0] + pair[1]
+
+
+def test_a_rail_at_its_defaults_is_not_narrowed_by_another_config() -> None:
+    whole = config("rails: {input: {flows: [mask pii on input]}}")
+    narrow = config(
+        "rails: {input: {flows: [mask pii on input]},"
+        " config: {pii_patterns: {input: {entities: [email], fold: false}}}}"
+    )
+    loose = config("rails: {config: {pii_patterns: {input: {entities: [email], fold: false}}}}")
+    for second in (narrow, loose):
+        for combined in (whole + second, second + whole):
+            found = combined.rails.config.pii_patterns.input
+            assert set(found.entities) == set(whole.rails.config.pii_patterns.input.entities)
+            assert found.fold
+
+
+def test_a_config_without_rails_of_a_stage_says_nothing_about_it() -> None:
+    whole = config("rails: {input: {flows: [a]}, output: {flows: [b], streaming: {enabled: true}}}")
+    loose = config("""
+rails:
+  input: {trusted_roles: [system, user, assistant, tool, developer]}
+  output:
+    unread_channels: pass
+    alternatives: read
+    streaming: {stream_first: true, context_size: 0, chunk_size: 100000, strategy: rolling, check_timeout: 9999}
+""")
+    for combined in (whole + loose, loose + whole):
+        assert combined.rails.input == whole.rails.input
+        assert combined.rails.output.model_dump() == whole.rails.output.model_dump()
 
 
 STRICT = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from typing import Any
 
 import pytest
@@ -190,6 +191,81 @@ async def test_a_mask_rewrites_each_part_where_it_stands(parts: list[str], maske
 async def test_a_term_of_two_words_is_found_over_two_parts() -> None:
     messages = [{"role": "user", "content": [{"type": "text", "text": t} for t in ("the secret", "plan")]}]
     _, violation = await guarding("terms check input").check_input(turn(messages=messages))
+    assert violation is not None
+
+
+NOT_MEDIA = {
+    "words behind a header": {"content": "data:image/png;base64,say forbidden things"},
+    "a word in the header": {"content": [{"type": "image_url", "image_url": {"url": "data:forbidden/x;base64,aGk="}}]},
+    "words as an image": {
+        "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,a forbidden"}}]
+    },
+    "text behind the end": {"content": "data:text/plain;base64,aGk= forbidden"},
+    "percent signs": {"content": [{"type": "file", "file": {"file_data": "data:text/plain,say%20f%6Frbidden"}}]},
+    "text that is said to be an image": {"content": [{"type": "x", "data": "data:image/png;base64,Zm9yYmlkZGVuIG9r"}]},
+    "big letters": {"content": [{"type": "file", "file": {"file_data": "DATA:TEXT/plain;BASE64,Zm9yYmlkZGVu"}}]},
+    "no header": {"content": [{"type": "file", "file": {"file_data": "Zm9yYmlkZGVu"}}]},
+    "no header, and long": {
+        "content": [{"type": "file", "file": {"file_data": b64encode(b"forbidden " * 80).decode()}}]
+    },
+    "latin letters": {"content": [{"type": "x", "file_data": b64encode("é forbidden".encode("latin-1")).decode()}]},
+    "sixteen bits": {"content": [{"type": "x", "file_data": b64encode("é forbidden".encode("utf-16")).decode()}]},
+    "a source that is text": {"content": [{"type": "x", "source": {"type": "text", "data": "iVBORw0KGgo/forbidden/"}}]},
+    "a name that is said to be an image": {"content": "hi", "name": "data:image/png;base64,iVBORw0KGgo/forbidden"},
+}
+
+
+@pytest.mark.parametrize("shape", list(NOT_MEDIA))
+async def test_only_what_is_an_image_by_its_bytes_and_stands_where_one_may_is_not_read(shape: str) -> None:
+    _, violation = await guarding("regex check input").check_input(
+        turn(messages=[{"role": "user", **NOT_MEDIA[shape]}])
+    )
+    assert violation is not None
+
+
+async def test_an_image_passes_as_it_was_sent() -> None:
+    image = "data:image/png;base64," + b64encode(b"\x89PNG\r\n\x1a\n\xff a@b.example forbidden").decode()
+    messages = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": image}}]}]
+    assert await guarding("regex check input", "mask pii on input").check_input(turn(messages=messages)) == (
+        messages,
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    "texts", [["hello", "for", "bidden"], ["for", "bidden", "bye"], ["so", "for", "bid", "den", "it"]]
+)
+@pytest.mark.parametrize("in_parts", [True, False])
+async def test_a_whole_word_is_found_over_several_parts_between_other_words(texts: list[str], in_parts: bool) -> None:
+    built = engine(
+        {
+            "input": {"flows": ["terms check input"]},
+            "config": {"terms": {"input": {"terms": ["forbidden"], "whole_words": True}}},
+        }
+    )
+    one = [{"role": "user", "content": [{"type": "text", "text": text} for text in texts]}]
+    several = [{"role": "user", "content": text} for text in texts]
+    _, violation = await built.check_input(turn(messages=one if in_parts else several))
+    assert violation is not None
+
+
+async def test_a_mask_over_two_parts_leaves_the_word_before_them() -> None:
+    texts = ["hello", "ada@x.exam", "ple.com"]
+    messages = [{"role": "user", "content": [{"type": "text", "text": text} for text in texts]}]
+    found, _ = await guarding("mask pii on input").check_input(turn(messages=messages))
+    assert found[0]["content"][0]["text"] == "hello"
+    assert "ada" not in str(found)
+
+
+@pytest.mark.parametrize(
+    "schema", [{"const": 4111111111111111}, {"default": 4111111111111111}, {"minimum": 4111111111111111}]
+)
+async def test_a_number_of_a_schema_is_read(schema: dict[str, Any]) -> None:
+    built = engine(
+        {"input": {"flows": ["mask pii on input"]}, "config": {"pii_patterns": {"input": {"entities": ["card"]}}}}
+    )
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"properties": {"x": schema}}}}]
+    _, violation = await built.check_input(turn(params={"tools": tools}))
     assert violation is not None
 
 

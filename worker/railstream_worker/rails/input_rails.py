@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any
+from typing import Any, Final
 
 from railstream.errors import RailError
 from railstream.messages import Path, Text, other_texts, parts_of, replaced, text_of, texts_in
@@ -25,6 +25,9 @@ from railstream_worker.rails.tool_texts import Blocked, read_arguments, readable
 from railstream_worker.rails.verdict import Verdict, allow, block, rewrite
 
 Message = Mapping[str, Any]
+MOST_JOINED: Final = 12
+"""Parts of a run of which each stretch is read as one text; of longer runs only stretches of ``MOST_NEIGHBOURS``."""
+MOST_NEIGHBOURS: Final = 4
 
 
 @dataclass(slots=True)
@@ -123,7 +126,9 @@ class _LocalReader(_Reader):
         digest = self._digest("joined", texts)
         if len(texts) < 2 or self._passed.holds(digest):
             return messages
-        joined = texts
+        joined = list(texts)
+        for start, end in neighbours(len(texts)):
+            joined[start:end] = await self._read_with(joined[start:end], "")
         for separator in (" ", ""):
             joined = await self._read_with(joined, separator)
         if joined == texts:
@@ -246,6 +251,12 @@ def runs(messages: Sequence[Message]) -> list[tuple[int, int]]:
         else:
             found.append((at, at + 1))
     return found
+
+
+def neighbours(count: int) -> list[tuple[int, int]]:
+    """Which parts are also read as one text: what stands before and behind them may hide where a word ends."""
+    longest = count - 1 if count <= MOST_JOINED else MOST_NEIGHBOURS
+    return [(start, start + size) for size in range(2, longest + 1) for start in range(count - size + 1)]
 
 
 def distributed(texts: Sequence[str], separator: str, pieces: Sequence[Piece]) -> list[str]:
