@@ -249,6 +249,20 @@ async def test_a_whole_word_is_found_over_several_parts_between_other_words(text
     assert violation is not None
 
 
+@pytest.mark.parametrize("between", [{"role": "system", "content": "be nice"}, {"role": "assistant", "content": ""}])
+async def test_what_a_provider_takes_out_does_not_keep_messages_apart(between: dict[str, Any]) -> None:
+    messages = [{"role": "user", "content": "for"}, between, {"role": "user", "content": "bidden"}]
+    _, violation = await guarding("regex check input").check_input(turn(messages=messages))
+    assert violation is not None
+
+
+async def test_system_and_developer_texts_are_one_text_wherever_they_stand() -> None:
+    roles = {"system": "for", "user": "x", "developer": "bidden"}
+    messages = [{"role": role, "content": text} for role, text in roles.items()]
+    _, violation = await guarding("regex check input").check_input(turn(messages=messages))
+    assert violation is not None
+
+
 async def test_a_mask_over_two_parts_leaves_the_word_before_them() -> None:
     texts = ["hello", "ada@x.exam", "ple.com"]
     messages = [{"role": "user", "content": [{"type": "text", "text": text} for text in texts]}]

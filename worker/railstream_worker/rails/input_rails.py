@@ -25,6 +25,8 @@ from railstream_worker.rails.tool_texts import Blocked, read_arguments, readable
 from railstream_worker.rails.verdict import Verdict, allow, block, rewrite
 
 Message = Mapping[str, Any]
+INSTRUCTIONS: Final = ("system", "developer")
+"""Roles whose messages some providers take out of the conversation."""
 MOST_JOINED: Final = 12
 """Parts of a run of which each stretch is read as one text; of longer runs only stretches of ``MOST_NEIGHBOURS``."""
 MOST_NEIGHBOURS: Final = 4
@@ -97,9 +99,11 @@ class _LocalReader(_Reader):
             for at, message in enumerate(conversation.messages):
                 if self._reads(message):
                     conversation.messages[at] = await self._read_value(message)
-            for start, end in runs(conversation.messages):
-                if self._reads(conversation.messages[start]):
-                    conversation.messages[start:end] = await self._read_joined(conversation.messages[start:end])
+            for run in runs(conversation.messages):
+                if all(self._reads(conversation.messages[at]) for at in run):
+                    read = await self._read_joined([conversation.messages[at] for at in run])
+                    for at, message in zip(run, read, strict=True):
+                        conversation.messages[at] = message
             if not self._only:
                 conversation.params = await self._read_value(conversation.params)
         except Blocked:
@@ -242,15 +246,22 @@ def everything_in(message: Message) -> str:
     return "\n".join(filter(None, [text_of(message), *map(readable, other_texts(message))]))
 
 
-def runs(messages: Sequence[Message]) -> list[tuple[int, int]]:
-    """Where messages of one role stand in a row: providers merge them into one turn."""
-    found: list[tuple[int, int]] = []
+def runs(messages: Sequence[Message]) -> list[list[int]]:
+    """Which messages a provider may merge into one turn, by their positions.
+
+    Those of one role in a row, whatever says nothing between them; some providers move the system's and developer's
+    messages out of the conversation, into one text.
+    """
+    instructions = [at for at, message in enumerate(messages) if message.get("role") in INSTRUCTIONS]
+    found: list[list[int]] = []
     for at, message in enumerate(messages):
+        if message.get("role") in INSTRUCTIONS or not (parts_of(message) or other_texts(message)):
+            continue
         if found and messages[found[-1][0]].get("role") == message.get("role"):
-            found[-1] = (found[-1][0], at + 1)
+            found[-1].append(at)
         else:
-            found.append((at, at + 1))
-    return found
+            found.append([at])
+    return [instructions, *found] if instructions else found
 
 
 def neighbours(count: int) -> list[tuple[int, int]]:
