@@ -124,6 +124,14 @@ async def test_an_entity_another_word_or_another_letter_is_no_other_way_to_write
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("text", ["hi \ud83d", "\ude80 there", "hello \ud800 x"])
+async def test_half_a_surrogate_pair_is_a_letter_like_any_other(text: str, size: int) -> None:
+    reader = await released(terms("mask terms on output"), f"{text} and a purple dragon.", size)
+    assert reader.violation is None
+    assert reader.text == f"{text} and a ***."
+
+
+@pytest.mark.parametrize("size", SIZES)
 async def test_folding_can_be_turned_off(size: int) -> None:
     rails = terms("terms check output", fold=False)
     assert (await released(rails, "pur\u200bple dragon", size)).violation is None

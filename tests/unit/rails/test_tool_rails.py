@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -93,6 +94,18 @@ async def test_patterns_masks_and_judges_read_calls() -> None:
     _, violation = await ruled(of_calls("self check output"), ToolCall("weather", '{"a": 1}'), asked)
     assert violation is not None
     assert asked.questions == ['Bad? weather({"a":1})']
+
+
+@pytest.mark.parametrize("flow", ["regex check output", "self check output"])
+@pytest.mark.parametrize("levels", [0, 3, 4, 5, 12])
+async def test_json_in_strings_is_read_however_deep_it_stands(flow: str, levels: int) -> None:
+    arguments = '{"a":"f\\u006frbidden"}'
+    for _ in range(levels):
+        arguments = json.dumps({"a": arguments})
+    asked = Asked("yes")
+    _, violation = await ruled(of_calls(flow), ToolCall("weather", arguments), asked)
+    assert violation is not None
+    assert flow == "regex check output" or "forbidden" in asked.questions[0]
 
 
 async def test_an_own_action_reads_calls() -> None:

@@ -96,7 +96,8 @@ class Provider:
                 yield parts
             if reader.done:
                 break
-        reader.end()
+        if parts := reader.end():
+            yield parts
 
     async def aclose(self) -> None:
         return None

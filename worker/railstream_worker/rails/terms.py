@@ -5,6 +5,7 @@ What is held back is the longest tail of the text that is the beginning of a ter
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from ahocorasick_rs import AhoCorasick
@@ -14,6 +15,7 @@ from railstream_worker.rails.folding import Folding
 from railstream_worker.rails.matching import UNDECIDED, Match
 from railstream_worker.rails.search_time import UNLIMITED, Allowance
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _AT_ONCE = 64  # characters that are searched first; twice as many each time when nothing is found
 
 
@@ -68,7 +70,11 @@ class TermSet:
         tail = self._lower(text[start:limit])
         hold = limit if final else start + self._held(text, start, tail)
         best = Match(hold, UNDECIDED)
-        for _, at, end in self._automaton.find_matches_as_indexes(tail, overlapping=True):
+        try:
+            found = self._automaton.find_matches_as_indexes(tail, overlapping=True)
+        except UnicodeEncodeError:  # half of a surrogate pair
+            found = self._automaton.find_matches_as_indexes(_SURROGATE.sub("\ufffd", tail), overlapping=True)
+        for _, at, end in found:
             at, end = start + at, start + end
             if at > best.start or not self._starts_word(text, at):
                 continue

@@ -11,8 +11,8 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-DEPTH: Final = 3
-"""JSON inside the strings of JSON is decoded so many times."""
+DEPTH: Final = 32
+"""JSON inside the strings of JSON is decoded so many times: each level doubles the escapes, so no text holds more."""
 NESTING: Final = 64
 """Objects and lists inside each other; deeper ones are read as the text they are."""
 
