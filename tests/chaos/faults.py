@@ -51,9 +51,9 @@ class Faults:
         named = [process for process in free if name in ("", process.name)]
         return self._random.choice(named) if named and len(free) > LEFT else None
 
-    async def kill_worker(self, pause: float = 0.1) -> bool:
+    async def kill_worker(self, pause: float = 0.1, name: str = "") -> bool:
         """``kill -9``, then start it again."""
-        worker = cast("Worker | None", self._victim(self.world.workers))
+        worker = cast("Worker | None", self._victim(self.world.workers, name))
         if worker is None:
             return False
         attempts = self.takeovers.running_on(worker, [client.request_id for client in self.running])
@@ -63,6 +63,11 @@ class Faults:
         self.injected["streams whose worker was killed"] += len(attempts)
         await self._kill_and_restart(worker, pause)
         return True
+
+    def busiest_worker(self) -> str:
+        """The name of the worker that runs most of the clients' requests."""
+        requests = [client.request_id for client in self.running]
+        return max(self.world.workers, key=lambda worker: len(self.takeovers.running_on(worker, requests))).name
 
     async def kill_gateway(self, pause: float = 0.1, name: str = "") -> bool:
         gateway = self._victim(self.world.gateways, name)

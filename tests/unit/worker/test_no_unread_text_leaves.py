@@ -145,7 +145,7 @@ def text_that_left(sink: Sink, outcome: Outcome) -> str:
         for name, value in said.items():
             if isinstance(value, str):
                 joined[index, name] = joined.get((index, name), "") + value
-            for call in value if name == "tool_calls" else ():
+            for call in (value or ()) if name == "tool_calls" else ():
                 key = (index, "call", call["index"])
                 arguments = (call.get("function") or call.get("custom") or {}).get("arguments")
                 joined[key] = joined.get(key, "") + (arguments if isinstance(arguments, str) else "")
