@@ -19,7 +19,7 @@ COPY gateway /build/gateway
 COPY worker /build/worker
 RUN pip wheel --no-deps --no-build-isolation --no-index -w /wheels /build \
     && pip --python /opt/railstream install --no-deps --no-index /wheels/*.whl \
-    && rm -r /opt/railstream/lib/python3*/site-packages/railstream_worker
+    && rm -r /opt/railstream/lib/python3*/site-packages/railstream_{worker,engine}
 
 FROM python:${PYTHON}-slim
 LABEL org.opencontainers.image.title="railstream-gateway" \

@@ -16,8 +16,8 @@ from harness.processes import Process
 from harness.redis_server import ForeignRedis, RedisServer
 from harness.stack import Stack, running_stack
 from hypothesis import HealthCheck, settings
-from railstream.connect import connect
 from railstream.testing import Upstream
+from railstream.topology.connect import connect
 from redis.asyncio import Redis
 
 settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -14,23 +14,24 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from railstream.config import ConfigSet
-from railstream.connect import connect
 from railstream.conversations import RedisSessions
 from railstream.settings import GatewaySettings
 from railstream.telemetry import Telemetry, setup
+from railstream.topology.connect import connect
 from redis.asyncio import Redis
 
 from railstream_gateway import openapi
-from railstream_gateway.admission import Admission
-from railstream_gateway.answers import HANDLERS
-from railstream_gateway.auth import ApiKeys
+from railstream_gateway.accept.admission import Admission
+from railstream_gateway.accept.auth import ApiKeys
+from railstream_gateway.accept.presence import Presence
 from railstream_gateway.edge import Edge
 from railstream_gateway.gateway import Gateway
-from railstream_gateway.hub import Hub
-from railstream_gateway.lost_jobs import JobWatch
-from railstream_gateway.open_streams import OpenStreams
-from railstream_gateway.presence import Presence
-from railstream_gateway.routes import chat, completions, flows, health, models, playground, sessions
+from railstream_gateway.pages import playground
+from railstream_gateway.routes import chat, completions, flows, health, models, sessions
+from railstream_gateway.stream.hub import Hub
+from railstream_gateway.stream.lost_jobs import JobWatch
+from railstream_gateway.stream.open_streams import OpenStreams
+from railstream_gateway.views.errors import HANDLERS
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from railstream.telemetry import OpenSpan
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from railstream_gateway.answers import error_answer
 from railstream_gateway.gateway import Gateway
-from railstream_gateway.open_streams import stopping
+from railstream_gateway.stream.open_streams import stopping
+from railstream_gateway.views.errors import error_answer
 
 PROTECTED: Final = "/v1/"
 ALWAYS_SERVED: Final = frozenset({"/livez", "/readyz", "/metrics"})

@@ -10,12 +10,12 @@ from railstream.settings import GatewaySettings
 from railstream.telemetry import Telemetry
 from redis.asyncio import Redis
 
-from railstream_gateway.admission import Admission
-from railstream_gateway.auth import ApiKeys
-from railstream_gateway.hub import Hub
-from railstream_gateway.lost_jobs import JobWatch
-from railstream_gateway.open_streams import OpenStreams
-from railstream_gateway.presence import Presence
+from railstream_gateway.accept.admission import Admission
+from railstream_gateway.accept.auth import ApiKeys
+from railstream_gateway.accept.presence import Presence
+from railstream_gateway.stream.hub import Hub
+from railstream_gateway.stream.lost_jobs import JobWatch
+from railstream_gateway.stream.open_streams import OpenStreams
 
 
 @dataclass(slots=True)

@@ -7,9 +7,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from railstream_gateway.chat_body import ChatBody, ChecksBody
-from railstream_gateway.flow_body import FlowAnswer, FlowBody, FlowStatus
-from railstream_gateway.session_body import (
+from railstream_gateway.accept.chat_body import ChatBody, ChecksBody
+from railstream_gateway.accept.flow_body import FlowAnswer, FlowBody, FlowStatus
+from railstream_gateway.accept.session_body import (
     Branch,
     BranchBody,
     Deleted,

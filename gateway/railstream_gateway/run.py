@@ -16,7 +16,7 @@ from railstream.settings import GatewaySettings
 
 from railstream_gateway.app import create_app
 from railstream_gateway.gateway import Gateway
-from railstream_gateway.protocol import IDLE, with_header_timeout
+from railstream_gateway.stream.protocol import IDLE, with_header_timeout
 
 log = logging.getLogger(__name__)
 

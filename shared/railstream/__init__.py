@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from railstream_worker.api import (
+    from railstream_engine.api import (
         ExplainInfo,
         GenerationOptions,
         GenerationResponse,
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
         RailType,
         StreamingHandler,
     )
-    from railstream_worker.llm.huggingface import AsyncTextIteratorStreamer, HuggingFacePipelineCompatible
-    from railstream_worker.llm.port import ChatModel
-    from railstream_worker.llm.scripted import ScriptedModel
-    from railstream_worker.rails.actions import action
-    from railstream_worker.rails.verdict import Verdict, allow, block, rewrite
-    from railstream_worker.sessions import (
+    from railstream_engine.providers.huggingface.model import AsyncTextIteratorStreamer, HuggingFacePipelineCompatible
+    from railstream_engine.providers.port import ChatModel
+    from railstream_engine.providers.scripted import ScriptedModel
+    from railstream_engine.rails.judges.actions import action
+    from railstream_engine.rails.judges.verdict import Verdict, allow, block, rewrite
+    from railstream_engine.sessions import (
         AssistantResponseContent,
         Branch,
         Builder,
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from railstream.config import RailsConfig
     from railstream.errors import CallError, ConfigurationError, RailstreamError, StreamingNotSupportedError
 
-_API: Final = "railstream_worker.api"
-_VERDICT: Final = "railstream_worker.rails.verdict"
-_SESSIONS: Final = "railstream_worker.sessions"
-_HUGGINGFACE: Final = "railstream_worker.llm.huggingface"
+_API: Final = "railstream_engine.api"
+_VERDICT: Final = "railstream_engine.rails.judges.verdict"
+_SESSIONS: Final = "railstream_engine.sessions"
+_HUGGINGFACE: Final = "railstream_engine.providers.huggingface.model"
 
 _HOMES: Final = {
     "AssistantResponseContent": _SESSIONS,
@@ -51,7 +51,7 @@ _HOMES: Final = {
     "Branch": _SESSIONS,
     "Builder": _SESSIONS,
     "CallError": "railstream.errors",
-    "ChatModel": "railstream_worker.llm.port",
+    "ChatModel": "railstream_engine.providers.port",
     "ConfigurationError": "railstream.errors",
     "ExplainInfo": _API,
     "GenerationOptions": _API,
@@ -65,12 +65,12 @@ _HOMES: Final = {
     "RailsConfig": "railstream.config",
     "RailsResult": _API,
     "RailstreamError": "railstream.errors",
-    "ScriptedModel": "railstream_worker.llm.scripted",
+    "ScriptedModel": "railstream_engine.providers.scripted",
     "Session": _SESSIONS,
     "StreamingHandler": _API,
     "StreamingNotSupportedError": "railstream.errors",
     "Verdict": _VERDICT,
-    "action": "railstream_worker.rails.actions",
+    "action": "railstream_engine.rails.judges.actions",
     "allow": _VERDICT,
     "block": _VERDICT,
     "communicate": _SESSIONS,

@@ -36,7 +36,7 @@ from railstream import events, keys
 from railstream.events import Started
 from railstream.ids import EventId, parse_event_id
 from railstream.job import Job
-from railstream.repeating import RepeatableScript
+from railstream.topology.repeating import RepeatableScript
 
 TTL: Final = 24 * 3600
 """Seconds that a request's keys live when nobody ever ends it; the worker shortens it at the end."""

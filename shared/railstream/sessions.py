@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from railstream_worker.sessions import (
+    from railstream_engine.sessions import (
         AssistantResponseContent,
         Branch,
         Builder,
@@ -64,7 +64,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        from railstream_worker import sessions
+        from railstream_engine import sessions
     except ModuleNotFoundError as missing:
         package = (missing.name or "").partition(".")[0]
         raise ImportError(

@@ -10,13 +10,13 @@ import itertools
 
 from harness.waiting import until
 from railstream import events, keys, usage
-from railstream.connect import connect
 from railstream.events import Finished, Usage
 from railstream.job import Job
-from railstream_worker.fenced_stream import FencedStream
-from railstream_worker.publisher import Publisher
-from railstream_worker.reservation import note_history, reserve
-from railstream_worker.scripts import END
+from railstream.topology.connect import connect
+from railstream_worker.queue.reservation import note_history, reserve
+from railstream_worker.queue.scripts import END
+from railstream_worker.stream.fenced_stream import FencedStream
+from railstream_worker.stream.publisher import Publisher
 
 PATIENCE = 5.0
 """Seconds within which a writer that runs must have its answers."""

@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from railstream import keys
 from railstream.ids import START, EventId, new_request_id, parse_event_id
 from railstream.job import Job
-from railstream_worker.history import Packed
+from railstream_worker.stream.appends import Packed
 
 TERMINAL = {b"finished", b"blocked", b"failed", b"cancelled"}
 WRITERS = st.integers(0, 1)

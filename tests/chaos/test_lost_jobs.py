@@ -14,9 +14,9 @@ from chaos.world import World
 from harness.sse import Stream, fetch, opened
 from harness.waiting import until
 from railstream import keys
-from railstream.connect import connect
 from railstream.dead_letters import dead_letters, retry
 from railstream.testing import directive
+from railstream.topology.connect import connect
 
 pytestmark = [pytest.mark.chaos, pytest.mark.asyncio(loop_scope="session")]
 

@@ -10,8 +10,8 @@ from typing import Any
 from railstream.config import RailsConfig
 from railstream.errors import CallError
 from railstream.testing import Upstream, directive
-from railstream_worker.llm.port import Call, ChatModel, Delta, Finish, ResponseInfo, TokenCount
-from railstream_worker.models import build
+from railstream_engine.models import build
+from railstream_engine.providers.port import Call, ChatModel, Delta, Finish, ResponseInfo, TokenCount
 
 KEY = "sk-testing-0123456789"
 PLACES = {"google_genai": "v1beta", "gemini": "v1beta/openai"}

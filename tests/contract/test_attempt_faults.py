@@ -23,7 +23,7 @@ from railstream.job import Job
 from railstream.settings import WorkerSettings
 from railstream.testing import Upstream, directive
 from railstream_worker.app import create_worker
-from railstream_worker.attempt import Attempt, Stop
+from railstream_worker.attempts.attempt import Attempt, Stop
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError

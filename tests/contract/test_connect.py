@@ -9,8 +9,8 @@ from typing import Any
 import hiredis
 import pytest
 import uvloop
-from railstream.connect import connect
-from railstream.link import Link, pack
+from railstream.topology.connect import connect
+from railstream.topology.link import Link, pack
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 

@@ -12,15 +12,15 @@ import pytest
 from harness.redis_server import RedisServer
 from harness.waiting import until
 from railstream import events, keys
-from railstream.connect import connect
 from railstream.events import Finished
 from railstream.ids import new_request_id
 from railstream.job import Job
-from railstream_worker.fenced_stream import FencedStream
-from railstream_worker.publisher import Publisher
-from railstream_worker.released import read_released
-from railstream_worker.reservation import Reservation, reserve
-from railstream_worker.scripts import END
+from railstream.topology.connect import connect
+from railstream_worker.attempts.released import read_released
+from railstream_worker.queue.reservation import Reservation, reserve
+from railstream_worker.queue.scripts import END
+from railstream_worker.stream.fenced_stream import FencedStream
+from railstream_worker.stream.publisher import Publisher
 from redis.asyncio import Redis
 
 Entry = tuple[str, bytes, bytes]
@@ -196,7 +196,7 @@ async def test_what_redis_refuses_to_store_is_not_shown_either(
     start_redis: Callable[..., RedisServer], caplog: pytest.LogCaptureFixture
 ) -> None:
     """A publisher is told so by the append, and PUBLISH is allowed where writing is not."""
-    caplog.set_level(logging.INFO, "railstream_worker.publisher")
+    caplog.set_level(logging.INFO, "railstream_worker.stream.publisher")
     server = start_redis()
     client = connect(server.url, 3, name="test")
     async with publishing(server.url) as publisher, client.pubsub() as live:

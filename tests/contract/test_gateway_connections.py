@@ -10,7 +10,7 @@ from contract.gateway_rig import QUESTION, Rig, Served, Writer
 from harness.proxy import Proxy
 from harness.waiting import until
 from railstream import events, keys
-from railstream.repeating import is_repeatable
+from railstream.topology.repeating import is_repeatable
 
 MANY = 20
 CONTINUE = {"x-railstream-on-disconnect": "continue"}
@@ -123,7 +123,7 @@ async def test_an_explicit_cancel_is_what_a_repeat_gets(rig: Rig) -> None:
 
 
 async def test_a_key_whose_answer_has_expired_begins_a_new_request(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("railstream_gateway.enqueue.YOUNG", 0.0)
+    monkeypatch.setattr("railstream_gateway.accept.enqueue.YOUNG", 0.0)
     served = await rig.serve()
     headers = {"idempotency-key": "k"} | CONTINUE
     async with served.ask(headers=headers):

@@ -10,7 +10,7 @@ from harness.processes import Gateway
 from harness.sse import opened
 from harness.waiting import until
 from railstream import keys
-from railstream_gateway import presence
+from railstream_gateway.accept import presence
 
 
 async def alive(rig: Rig, count: int) -> set[str]:

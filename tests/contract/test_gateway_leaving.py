@@ -10,7 +10,7 @@ from contract.gateway_rig import QUESTION, Cancels, Rig, Served, Writer, readers
 from harness.sse import Stream, opened
 from harness.waiting import until
 from railstream import events, keys
-from railstream_gateway import presence
+from railstream_gateway.accept import presence
 
 POLICY = "x-railstream-on-disconnect"
 
@@ -206,7 +206,7 @@ async def test_a_key_that_is_too_long_is_400(rig: Rig) -> None:
 
 
 async def test_a_slow_reader_is_closed_and_resumes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("railstream_gateway.stream_response.OVERFLOW_PATIENCE", 0.2)
+    monkeypatch.setattr("railstream_gateway.stream.stream_response.OVERFLOW_PATIENCE", 0.2)
     monkeypatch.setattr(presence, "CLOSED_GRACE", 60.0)
     served = await rig.serve(client_buffer=100_000, send_timeout=0.5)
     text = "x" * 50_000

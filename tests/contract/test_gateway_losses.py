@@ -10,7 +10,7 @@ from contract.gateway_rig import Rig, Served, Writer
 from harness.sse import Frame, Stream
 from openai import APIError
 from railstream import events, keys
-from railstream_gateway import relay
+from railstream_gateway.stream import relay
 
 
 async def whole(served: Served, request_id: str, after: str | None = None) -> list[Frame]:

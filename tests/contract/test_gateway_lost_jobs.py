@@ -14,7 +14,7 @@ from railstream import dead_letters, events, job, keys, worker_records
 from railstream.conversations import Entry, RedisSessions
 from railstream.errors import JobLostError
 from railstream.worker_records import WorkerRecord
-from railstream_gateway import relay
+from railstream_gateway.stream import relay
 from redis.asyncio import Redis
 
 CONTINUE = {"x-railstream-on-disconnect": "continue"}

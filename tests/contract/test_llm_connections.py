@@ -11,9 +11,9 @@ from contextlib import aclosing, asynccontextmanager
 import pytest
 from contract.llm_rig import Heard, asked, listen
 from railstream.config import RailsConfig
-from railstream_worker.llm import dialing, pace
-from railstream_worker.llm.port import Call, ChatModel
-from railstream_worker.models import build
+from railstream_engine.models import build
+from railstream_engine.providers.http import dialing, pace
+from railstream_engine.providers.port import Call, ChatModel
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 Answer = Callable[["Provider", asyncio.StreamWriter], Awaitable[None]]

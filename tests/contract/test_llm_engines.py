@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from contract.llm_rig import KEY, asked, listen, model_on
 from railstream.testing import Script, Upstream
-from railstream_worker.llm.port import ChatModel
+from railstream_engine.providers.port import ChatModel
 
 Serve = Callable[..., ChatModel]
 ENGINES = ["openai", "anthropic", "google_genai", "gemini"]

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from contract.llm_rig import KEY, Heard, asked, listen, model_on
 from railstream.testing import Script, ToolCall, Upstream
-from railstream_worker.llm.google_request import UNSIGNED
-from railstream_worker.llm.port import Call, ChatModel
+from railstream_engine.providers.google.request import UNSIGNED
+from railstream_engine.providers.port import Call, ChatModel
 
 WEATHER = ToolCall("weather", '{"city": "Zürich"}', "call_1")
 CLOCK = ToolCall("clock", "{}", "call_2")

@@ -13,10 +13,10 @@ from contract.llm_rig import listen
 from harness.stack import Stack
 from railstream import AsyncTextIteratorStreamer, HuggingFacePipelineCompatible, LLMRails, RailsConfig
 from railstream.errors import ConfigurationError
-from railstream_worker.llm.endpoint import Patience
-from railstream_worker.llm.huggingface import HuggingFaceModel
-from railstream_worker.llm.port import Call
-from railstream_worker.models import build
+from railstream_engine.models import build
+from railstream_engine.providers.endpoint import Patience
+from railstream_engine.providers.huggingface.model import HuggingFaceModel
+from railstream_engine.providers.port import Call
 
 torch = pytest.importorskip("torch", reason="the extra `huggingface` is not installed: no torch")
 transformers = pytest.importorskip("transformers", reason="the extra `huggingface` is not installed: no transformers")

@@ -10,9 +10,9 @@ import openai
 import pytest
 from contract.llm_rig import asked, listen
 from railstream.testing import Script, Upstream
-from railstream_worker.llm.endpoint import Endpoint
-from railstream_worker.llm.openai_model import OpenAIModel
-from railstream_worker.llm.port import ChatModel
+from railstream_engine.providers.endpoint import Endpoint
+from railstream_engine.providers.openai.model import OpenAIModel
+from railstream_engine.providers.port import ChatModel
 
 
 @pytest.fixture(params=["the worker's own client", "the SDK's own client"])

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 import pytest
-from railstream.connect import connect
-from railstream_worker.llm.quota import Booking, Limit, ProcessQuota, Quota
-from railstream_worker.llm.redis_quota import RedisQuota
+from railstream.topology.connect import connect
+from railstream_engine.providers.quota import Booking, Limit, ProcessQuota, Quota
+from railstream_worker.queue.quota import RedisQuota
 from redis.asyncio import Redis
 
 WINDOW = 1.2

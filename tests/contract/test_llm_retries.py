@@ -14,10 +14,10 @@ from railstream.errors import CallError
 from railstream.events import Usage
 from railstream.telemetry.process import of_program
 from railstream.testing import Script, Upstream
-from railstream_worker.calls import Caller
-from railstream_worker.llm import exchange
-from railstream_worker.llm.port import Call, ChatModel, Delta
-from railstream_worker.models import Models
+from railstream_engine.generation.calls import Caller
+from railstream_engine.models import Models
+from railstream_engine.providers.http import exchange
+from railstream_engine.providers.port import Call, ChatModel, Delta
 
 Serve = Callable[..., ChatModel]
 

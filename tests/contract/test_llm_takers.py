@@ -12,7 +12,7 @@ import pytest
 from contract.llm_rig import asked, model_on
 from railstream import CallError
 from railstream.testing import Script, Upstream
-from railstream_worker.llm.port import Call, ChatModel, Delta, Finish, Part
+from railstream_engine.providers.port import Call, ChatModel, Delta, Finish, Part
 
 
 class Reader:

@@ -9,9 +9,9 @@ from harness.waiting import until
 from railstream import keys
 from railstream.ids import new_request_id
 from railstream.job import Job
-from railstream_worker.fenced_stream import FencedStream
-from railstream_worker.publisher import Publisher
-from railstream_worker.reservation import reserve
+from railstream_worker.queue.reservation import reserve
+from railstream_worker.stream.fenced_stream import FencedStream
+from railstream_worker.stream.publisher import Publisher
 from redis.asyncio import Redis
 
 

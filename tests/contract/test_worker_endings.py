@@ -16,14 +16,14 @@ from harness.redis_server import RedisServer
 from harness.waiting import until
 from railstream import events, keys, worker_records
 from railstream import job as jobs
-from railstream.connect import connect
 from railstream.conversations import MAIN, RedisSessions
 from railstream.dead_letters import dead_letters
 from railstream.ids import new_request_id
 from railstream.job import Job
 from railstream.testing import directive
+from railstream.topology.connect import connect
 from railstream.worker_records import WorkerRecord
-from railstream_worker.group import forget_dead
+from railstream_worker.queue.group import forget_dead
 from redis.asyncio import Redis
 
 HALVES = "@upstream " + json.dumps({"deltas": ["Smile ", {"content": "\ud83d"}, {"content": "\ude00"}, " done"]})

@@ -15,27 +15,27 @@ from faststream import FastStream
 from faststream.redis import RedisBroker
 from railstream import keys, worker_records
 from railstream.config import ConfigSet
-from railstream.connect import connect
 from railstream.errors import RailstreamError
 from railstream.settings import WorkerSettings
 from railstream.telemetry import Telemetry, setup
 from railstream.telemetry.prometheus import CONTENT_TYPE
+from railstream.topology.connect import connect
+from railstream_engine.engines import Engines
+from railstream_engine.models import Models
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from railstream_worker.cancels import Cancels
-from railstream_worker.consumer import subscribe
-from railstream_worker.engines import Engines
-from railstream_worker.group import ensure_group, forget_dead_often
-from railstream_worker.lease import Leases
-from railstream_worker.llm.redis_quota import RedisQuota
-from railstream_worker.models import Models
+from railstream_worker.attempts.cancels import Cancels
+from railstream_worker.attempts.resources import Tools
 from railstream_worker.pages import Pages
-from railstream_worker.pool import Pool
-from railstream_worker.publisher import Publisher
-from railstream_worker.reservation import note_history
-from railstream_worker.slots import Slots
-from railstream_worker.tools import Tools
+from railstream_worker.queue.consumer import subscribe
+from railstream_worker.queue.group import ensure_group, forget_dead_often
+from railstream_worker.queue.leases import Leases
+from railstream_worker.queue.pool import Pool
+from railstream_worker.queue.quota import RedisQuota
+from railstream_worker.queue.reservation import note_history
+from railstream_worker.queue.slots import Slots
+from railstream_worker.stream.publisher import Publisher
 
 log = logging.getLogger(__name__)
 

@@ -12,18 +12,19 @@ from railstream.events import Started
 from railstream.job import Job, Operation
 from starlette.responses import Response
 
-from railstream_gateway import submission, turns
-from railstream_gateway.answers import ending_answer
-from railstream_gateway.body import read_body
-from railstream_gateway.completion import Fold
-from railstream_gateway.frames import OpenAIView
+from railstream_gateway.accept import branch_turns as turns
+from railstream_gateway.accept import submission
+from railstream_gateway.accept.body import read_body
+from railstream_gateway.accept.chat_request import ChatRequest, read_chat, read_checks
+from railstream_gateway.accept.resolution import Served, resolve
 from railstream_gateway.gateway import Gateway
 from railstream_gateway.openapi import CHAT, CHECKS
-from railstream_gateway.plain_response import plain_response
-from railstream_gateway.reading import Reading
-from railstream_gateway.requests import ChatRequest, read_chat, read_checks
-from railstream_gateway.resolution import Served, resolve
-from railstream_gateway.stream_response import StreamResponse
+from railstream_gateway.stream.plain_response import plain_response
+from railstream_gateway.stream.reading import Reading
+from railstream_gateway.stream.stream_response import StreamResponse
+from railstream_gateway.views.errors import ending_answer
+from railstream_gateway.views.openai.completion import Fold
+from railstream_gateway.views.openai.frames import OpenAIView
 
 router = APIRouter()
 

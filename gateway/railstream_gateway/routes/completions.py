@@ -7,18 +7,18 @@ from railstream.errors import InvalidRequestError
 from railstream.requests import Record
 from starlette.responses import Response
 
-from railstream_gateway import records
-from railstream_gateway.admission import unavailable
-from railstream_gateway.answers import ending_answer, json_answer
-from railstream_gateway.completion import Fold
-from railstream_gateway.cursor import Position, locate, parse_cursor
-from railstream_gateway.frames import OpenAIView
+from railstream_gateway.accept import records
+from railstream_gateway.accept.admission import unavailable
+from railstream_gateway.accept.presence import HEADER, parse_policy
 from railstream_gateway.gateway import Gateway
-from railstream_gateway.native import NativeView
-from railstream_gateway.presence import HEADER, parse_policy
-from railstream_gateway.reading import Reading
-from railstream_gateway.relay import Relay
-from railstream_gateway.stream_response import StreamResponse, View
+from railstream_gateway.stream.cursor import Position, locate, parse_cursor
+from railstream_gateway.stream.reading import Reading
+from railstream_gateway.stream.relay import Relay
+from railstream_gateway.stream.stream_response import StreamResponse, View
+from railstream_gateway.views.errors import ending_answer, json_answer
+from railstream_gateway.views.native import NativeView
+from railstream_gateway.views.openai.completion import Fold
+from railstream_gateway.views.openai.frames import OpenAIView
 
 router = APIRouter(prefix="/v1/chat/completions")
 RETRY_AFTER = {"retry-after": "1"}

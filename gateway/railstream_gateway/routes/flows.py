@@ -15,19 +15,19 @@ from railstream.job import Job, Operation
 from railstream.requests import Record
 from starlette.responses import Response
 
-from railstream_gateway import records, submission
-from railstream_gateway.answers import json_answer
-from railstream_gateway.body import read_body
-from railstream_gateway.completion import Fold
-from railstream_gateway.flow_body import FlowBody, FlowOperation
-from railstream_gateway.flow_view import FlowView, edges_of, flow_object
+from railstream_gateway.accept import records, submission
+from railstream_gateway.accept.body import read_body
+from railstream_gateway.accept.chat_request import read_as
+from railstream_gateway.accept.flow_body import FlowBody, FlowOperation
+from railstream_gateway.accept.resolution import Served, resolve_one
 from railstream_gateway.gateway import Gateway
 from railstream_gateway.openapi import CANCEL_FLOW, FLOW, GET_FLOW
-from railstream_gateway.plain_response import plain_response
-from railstream_gateway.requests import read_as
-from railstream_gateway.resolution import Served, resolve_one
 from railstream_gateway.routes.completions import RETRY_AFTER, checked, flag, replay, stream_again
-from railstream_gateway.stream_response import StreamResponse
+from railstream_gateway.stream.plain_response import plain_response
+from railstream_gateway.stream.stream_response import StreamResponse
+from railstream_gateway.views.errors import json_answer
+from railstream_gateway.views.flow import FlowView, edges_of, flow_object
+from railstream_gateway.views.openai.completion import Fold
 
 router = APIRouter(prefix="/v1/flows")
 

@@ -11,8 +11,8 @@ from railstream.worker_records import WorkerRecord
 from redis.exceptions import RedisError
 from starlette.responses import PlainTextResponse, Response
 
-from railstream_gateway.answers import json_answer
 from railstream_gateway.gateway import Gateway
+from railstream_gateway.views.errors import json_answer
 
 router = APIRouter()
 PROBE_AGE = 60

@@ -7,11 +7,10 @@ from railstream.errors import BranchBusyError, InvalidRequestError
 from starlette.responses import Response
 
 from railstream_gateway import openapi
-from railstream_gateway.answers import json_answer
-from railstream_gateway.body import read_body
-from railstream_gateway.gateway import Gateway
-from railstream_gateway.requests import S, read_as
-from railstream_gateway.session_body import (
+from railstream_gateway.accept.body import read_body
+from railstream_gateway.accept.branch_turns import runs
+from railstream_gateway.accept.chat_request import S, read_as
+from railstream_gateway.accept.session_body import (
     BranchBody,
     RenameBody,
     SessionBody,
@@ -19,7 +18,8 @@ from railstream_gateway.session_body import (
     message_of,
     session_of,
 )
-from railstream_gateway.turns import runs
+from railstream_gateway.gateway import Gateway
+from railstream_gateway.views.errors import json_answer
 
 router = APIRouter(prefix="/v1/sessions")
 LISTED = 100

@@ -20,8 +20,8 @@ from rich.markup import escape
 from railstream.cli.chat_pace import Pace
 from railstream.cli.chat_partner import Ended, InProcess, Messages, Partner, UsedCall
 from railstream.cli.chat_server import Server
+from railstream.display import with_progress
 from railstream.errors import ConfigurationError
-from railstream.manners import with_progress
 
 HELP = "/quit leaves, /reset forgets the conversation, Ctrl-C stops an answer"
 FAILED = 1

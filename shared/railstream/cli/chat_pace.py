@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
+from railstream.display import by_sentence, by_size, by_time
 from railstream.errors import ConfigurationError
-from railstream.manners import by_sentence, by_size, by_time
 
 
 @dataclass(frozen=True, slots=True)

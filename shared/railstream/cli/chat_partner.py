@@ -55,7 +55,7 @@ class InProcess:
     def __init__(self, config: Path | None, config_id: str | None, model: str | None) -> None:
         """Raises ``ConfigurationError``: something is wrong with the config, or the worker's extra is missing."""
         try:
-            from railstream_worker.models import build
+            from railstream_engine.models import build
 
             from railstream import LLMRails
         except ImportError as missing:

@@ -118,7 +118,7 @@ def _reach(config: RailsConfig, flow: Flow) -> int | None:
         ConfigurationError: the rail cannot be made, such as of a pattern that cannot be matched in a stream.
     """
     try:
-        from railstream_worker.rails.catalog import incremental_rail
+        from railstream_engine.rails.catalog import incremental_rail
     except ImportError:
         return None
     return incremental_rail(config, flow, "output").matcher.reach

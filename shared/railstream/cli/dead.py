@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.table import Table
 
 from railstream import job as jobs
-from railstream.connect import connect
 from railstream.dead_letters import DeadLetter, dead_letters, drop, is_expired, retry
 from railstream.errors import ConfigurationError, InvalidRequestError, RailstreamError
 from railstream.settings import Settings, load, redact_url
+from railstream.topology.connect import connect
 
 ALL = "all"
 OUTCOMES = {

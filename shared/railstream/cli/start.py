@@ -12,7 +12,7 @@ from railstream import logs
 from railstream.errors import ConfigurationError
 from railstream.settings import Settings
 
-OUR_PACKAGES = ("railstream", "railstream_gateway", "railstream_worker")
+OUR_PACKAGES = ("railstream", "railstream_gateway", "railstream_worker", "railstream_engine")
 ALWAYS_SAID = frozenset({"redis_url"})
 
 log = logging.getLogger(__name__)

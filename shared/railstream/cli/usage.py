@@ -20,10 +20,10 @@ from rich.table import Table
 
 from railstream import usage as ledger
 from railstream.config.serving import Price
-from railstream.connect import connect
 from railstream.errors import ConfigurationError
 from railstream.prices import cost_of, estimated_cost_of, prices_of
 from railstream.settings import Settings, load, redact_url
+from railstream.topology.connect import connect
 from railstream.usage import Account, Totals
 
 UNITS = {"d": 1, "w": 7}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from railstream.repeating import RepeatableScript
+from railstream.topology.repeating import RepeatableScript
 
 _COMMON: Final = """
 local function owned(tenant) return redis.call('HGET', KEYS[1], 'tenant') == tenant end

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-TETHER = Path(__file__).with_name("tether.py")
+TETHER = Path(__file__).with_name("end_with_parent.py")
 LONGEST_LINE = 64 * 1024  # bytes; a longer line is shown in pieces
 
 

@@ -21,8 +21,8 @@ from typing import Self, TextIO
 
 from redis.exceptions import RedisError
 
-from railstream.connect import connect
 from railstream.errors import ConfigurationError
+from railstream.topology.connect import connect
 
 MINIMUM = (6, 2)
 PROGRAMS = ("redis-server", "valkey-server")

@@ -26,7 +26,7 @@ BUCKETS = len(names.SECONDS_BOUNDS) + 1
 
 
 class Tokens(Protocol):
-    """Tokens of a call so far, as `railstream_worker.llm.port.TokenCount` has them."""
+    """Tokens of a call so far, as `railstream_engine.providers.port.TokenCount` has them."""
 
     @property
     def input_tokens(self) -> int: ...

@@ -26,7 +26,7 @@ AFTER = 2.0
 BLOCKING = {
     "rails": {"output": {"flows": ["slow check"], "streaming": WINDOW | {"chunk_size": 20, "context_size": 5}}},
     "actions.py": (
-        "import time\n\nfrom railstream_worker.rails.actions import action\n\n\n"
+        "import time\n\nfrom railstream_engine.rails.judges.actions import action\n\n\n"
         "@action()\ndef slow_check(text):\n    time.sleep(0.5)\n    return True\n"
     ),
 }

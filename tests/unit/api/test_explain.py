@@ -7,7 +7,7 @@ from typing import Any
 
 from railstream import ExplainInfo, LLMRails, RailsConfig, ScriptedModel
 from railstream.testing import Judge, Script, Upstream
-from railstream_worker.api import LLMCallInfo
+from railstream_engine.api import LLMCallInfo
 
 
 def rails_of(name: str) -> LLMRails:

@@ -10,11 +10,11 @@ from railstream import LLMRails, RailsConfig
 from railstream.events import Blocked, Failed, Finished
 from railstream.telemetry import of_program
 from railstream.testing import Judge, Script, Upstream
-from railstream_worker.calls import Caller
-from railstream_worker.generation import Generation
-from railstream_worker.models import Models
-from railstream_worker.rails.engine import RailsEngine
-from railstream_worker.rails.port import Turn
+from railstream_engine.generation.calls import Caller
+from railstream_engine.generation.generation import Generation
+from railstream_engine.models import Models
+from railstream_engine.rails.engine import RailsEngine
+from railstream_engine.rails.port import Turn
 
 ON = {"enabled": True}
 JUDGED: dict[str, Any] = {

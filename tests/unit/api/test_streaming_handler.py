@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from railstream import StreamingHandler
-from railstream_worker.api import END_OF_STREAM
-from railstream_worker.api.pattern import Pattern
+from railstream_engine.api import END_OF_STREAM
+from railstream_engine.api.pattern import Pattern
 
 
 async def read(handler: StreamingHandler) -> list[Any]:

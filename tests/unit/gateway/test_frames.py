@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from railstream import events
 from railstream.events import Event
 from railstream.ids import EventId
-from railstream_gateway.frames import OpenAIView, one_line
-from railstream_gateway.native import NativeView
-from railstream_gateway.relay import Gap
+from railstream_gateway.stream.relay import Gap
+from railstream_gateway.views.native import NativeView
+from railstream_gateway.views.openai.frames import OpenAIView, one_line
 
 STARTED = events.Started(id="chatcmpl-1", model='m "quoted"', created=7)
 

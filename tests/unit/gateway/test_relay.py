@@ -9,9 +9,9 @@ import pytest
 from railstream import events
 from railstream.events import Event
 from railstream.ids import START, EventId
-from railstream_gateway.hub import Hub, parse
-from railstream_gateway.presence import grace_of, parse_policy
-from railstream_gateway.relay import Gap, Relay
+from railstream_gateway.accept.presence import grace_of, parse_policy
+from railstream_gateway.stream.hub import Hub, parse
+from railstream_gateway.stream.relay import Gap, Relay
 
 STARTED = events.encode(events.Started("chatcmpl-1", "m", 1))
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from railstream.errors import AuthenticationError, BadCursorError, InvalidRequestError, PermissionDeniedError
 from railstream.ids import START, EventId
-from railstream_gateway.auth import ApiKeys
-from railstream_gateway.chat_body import PASSED
-from railstream_gateway.cursor import parse_cursor
-from railstream_gateway.requests import read_chat, read_checks
+from railstream_gateway.accept.auth import ApiKeys
+from railstream_gateway.accept.chat_body import PASSED
+from railstream_gateway.accept.chat_request import read_chat, read_checks
+from railstream_gateway.stream.cursor import parse_cursor
 
 HI = {"messages": [{"role": "user", "content": "hi"}]}
 

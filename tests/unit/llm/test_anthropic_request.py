@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from railstream.errors import CallError
-from railstream_worker.llm.anthropic_request import CONTINUE, MAX_TOKENS, body_of
+from railstream_engine.providers.anthropic.request import CONTINUE, MAX_TOKENS, body_of
 
 
 def user(content: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from railstream.errors import CALL_ERRORS
-from railstream_worker.llm.faults import BY_STATUS, BY_WORD, answered, redact, retry_after
+from railstream_engine.providers.faults import BY_STATUS, BY_WORD, answered, redact, retry_after
 
 
 def test_the_table_knows_only_codes_that_have_a_status() -> None:

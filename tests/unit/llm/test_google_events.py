@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 from railstream.errors import CallError
-from railstream_worker.llm.google_events import ContentReader, token_count
-from railstream_worker.llm.port import Delta, Finish, Part, ResponseInfo, TokenCount
+from railstream_engine.providers.google.events import ContentReader, token_count
+from railstream_engine.providers.port import Delta, Finish, Part, ResponseInfo, TokenCount
 
 
 def fed(*chunks: dict[str, Any]) -> tuple[list[Part], ContentReader]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from railstream.config import Model, RailsConfig
 from railstream.errors import CallError
-from railstream_worker.llm.google_request import CONTINUE, body_of
+from railstream_engine.providers.google.request import CONTINUE, body_of
 
 HI = [{"role": "user", "content": "Hi"}]
 

@@ -11,9 +11,9 @@ from railstream.config import Deadlines, Model, RailsConfig
 from railstream.config.engines import ENGINES
 from railstream.errors import ConfigurationError
 from railstream.testing import Script, Upstream
-from railstream_worker.llm.port import Call, TokenCount
-from railstream_worker.llm.sse import ChunkReader
-from railstream_worker.models import build
+from railstream_engine.models import build
+from railstream_engine.providers.openai.events import ChunkReader
+from railstream_engine.providers.port import Call, TokenCount
 
 CHAT = sorted(name for name, engine in ENGINES.items() if engine.wire == "openai")
 
@@ -135,7 +135,7 @@ def test_a_refused_option_in_the_config_is_refused_when_it_is_loaded() -> None:
 
 @pytest.mark.parametrize(("engine", "library"), [("anthropic", "anthropic"), ("huggingface", "transformers")])
 def test_a_missing_extra_is_an_error_that_names_it(engine: str, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith(f"railstream_worker.llm.{engine}_model")]:
+    for name in [name for name in sys.modules if name.startswith(f"railstream_engine.providers.{engine}.model")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, library, None)
     entry = only(engine=engine)

@@ -10,11 +10,11 @@ from typing import Any
 from hypothesis import strategies as st
 from railstream.config import RailsConfig
 from railstream.errors import ConfigurationError
-from railstream_worker.rails.engine import RailsEngine
-from railstream_worker.rails.incremental import IncrementalRail
-from railstream_worker.rails.patterns import PatternSet, PatternSpec
-from railstream_worker.rails.port import OutputGuard, Turn, Violation
-from railstream_worker.rails.terms import TermSet
+from railstream_engine.rails.engine import RailsEngine
+from railstream_engine.rails.matching.incremental import IncrementalRail
+from railstream_engine.rails.matching.patterns import PatternSet, PatternSpec
+from railstream_engine.rails.matching.terms import TermSet
+from railstream_engine.rails.port import OutputGuard, Turn, Violation
 
 
 class Reader:

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from railstream.config import RailsConfig
 from railstream.errors import RailError
-from railstream_worker.rails.engine import RailsEngine
-from railstream_worker.rails.verdict import allow, block, rewrite, verdict_of
+from railstream_engine.rails.engine import RailsEngine
+from railstream_engine.rails.judges.verdict import allow, block, rewrite, verdict_of
 from unit.rails.guarding import Asked, Reader, run, turn
 
 Build = Callable[..., RailsEngine]
-HEADER = "from railstream_worker.rails.actions import action\n"
-HEADER += "from railstream_worker.rails.verdict import allow, block, rewrite\n"
+HEADER = "from railstream_engine.rails.judges.actions import action\n"
+HEADER += "from railstream_engine.rails.judges.verdict import allow, block, rewrite\n"
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from railstream.config import RailsConfig
 from railstream.config.rails import Channel
 from railstream.errors import ConfigurationError, InvalidRequestError
-from railstream_worker.rails.catalog import incremental_rail
-from railstream_worker.rails.engine import RailsEngine
+from railstream_engine.rails.catalog import incremental_rail
+from railstream_engine.rails.engine import RailsEngine
 from unit.rails.guarding import Asked, Reader, chunkings, cut, engine, run, turn
 
 DETECTION = {

@@ -47,7 +47,7 @@ async def test_presidio_masks_what_it_finds(monkeypatch: pytest.MonkeyPatch, tmp
     pytest.importorskip("presidio_analyzer")
     spacy: Any = pytest.importorskip("spacy")
     spacy.blank("en").to_disk(tmp_path / "model")
-    monkeypatch.setattr("railstream_worker.rails.local_judges.SPACY_MODEL", str(tmp_path / "model"))
+    monkeypatch.setattr("railstream_engine.rails.judges.local_judges.SPACY_MODEL", str(tmp_path / "model"))
     recognizer = {"supported_language": "en", "supported_entity": "BADGE",
                   "patterns": [{"name": "badge", "regex": r"B-\d{4}", "score": 0.9}]}  # fmt: skip
     detection = {"sensitive_data_detection": {"recognizers": [recognizer], "output": {"entities": ["BADGE"]}}}

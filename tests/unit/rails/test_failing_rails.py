@@ -11,7 +11,7 @@ from textwrap import dedent
 import pytest
 from railstream.config import RailsConfig
 from railstream.errors import CallError, ConfigurationError
-from railstream_worker.rails.engine import RailsEngine
+from railstream_engine.rails.engine import RailsEngine
 from unit.rails.guarding import Asked, Reader, engine, run, settle, turn
 
 Custom = Callable[..., RailsEngine]
@@ -22,8 +22,8 @@ def custom(tmp_path: Path) -> Custom:
     """An engine whose only output rail is the action of the given source."""
 
     def build(source: str, *, flow: str = "check price", stage: str = "output", timeout: float = 5) -> RailsEngine:
-        header = "import asyncio, threading, time\nfrom railstream_worker.rails.actions import action\n"
-        header += "from railstream_worker.rails.verdict import allow, block, rewrite\n"
+        header = "import asyncio, threading, time\nfrom railstream_engine.rails.judges.actions import action\n"
+        header += "from railstream_engine.rails.judges.verdict import allow, block, rewrite\n"
         (tmp_path / "actions.py").write_text(header + dedent(source), "utf-8")
         (tmp_path / "config.yml").write_text(
             f"models: [{{type: main, engine: scripted, model: m}}]\n"

@@ -7,7 +7,7 @@ import sys
 import pytest
 import regex
 from hypothesis import assume, given, settings
-from railstream_worker.rails.first_characters import _LAST, MOST, any_of, first_characters
+from railstream_engine.rails.matching.first_characters import _LAST, MOST, any_of, first_characters
 from unit.rails.guarding import sources, texts
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from railstream.config import RailsConfig
 from railstream.errors import ConfigurationError
-from railstream_worker.rails.confusables import CONFUSABLES
-from railstream_worker.rails.engine import RailsEngine
-from railstream_worker.rails.folding import BREAK, SKIPPED_AT_ONCE, Folding
-from railstream_worker.rails.incremental import SLICE
+from railstream_engine.rails.engine import RailsEngine
+from railstream_engine.rails.matching.confusables import CONFUSABLES
+from railstream_engine.rails.matching.folding import BREAK, SKIPPED_AT_ONCE, Folding
+from railstream_engine.rails.matching.incremental import SLICE
 from unit.rails.guarding import Reader, cut, engine, run, turn
 
 SIZES = [1, 2, 5, 900]

@@ -7,12 +7,12 @@ import re
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from railstream_worker.rails.entities import ENTITIES, entity_patterns
-from railstream_worker.rails.folding import SKIPPED_AT_ONCE
-from railstream_worker.rails.guard import IncrementalGuard
-from railstream_worker.rails.incremental import SLICE, Chain, IncrementalRail, guard_whole
-from railstream_worker.rails.panel import Panel
-from railstream_worker.rails.patterns import PatternSet, PatternSpec
+from railstream_engine.rails.judges.judge_group import Panel
+from railstream_engine.rails.matching.entities import ENTITIES, entity_patterns
+from railstream_engine.rails.matching.folding import SKIPPED_AT_ONCE
+from railstream_engine.rails.matching.incremental import SLICE, Chain, IncrementalRail, guard_whole
+from railstream_engine.rails.matching.patterns import PatternSet, PatternSpec
+from railstream_engine.rails.output.guard import IncrementalGuard
 from unit.rails.guarding import (
     Reader,
     Recipe,
@@ -190,7 +190,7 @@ async def test_a_lookbehind_behind_a_lazy_quantifier_is_waited_for(pattern: str,
 async def test_a_pattern_that_backtracks_without_end_blocks_the_text_and_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("railstream_worker.rails.search_time.OFF_LOOP_SECONDS", 0.02)
+    monkeypatch.setattr("railstream_engine.rails.matching.search_time.OFF_LOOP_SECONDS", 0.02)
     rail = IncrementalRail("slow", PatternSet([PatternSpec("(a|aa)+$")], extent_matters=False), False)
     reader = Reader()
     await run(guard_of([rail], reader), reader, ["a" * 200 + "b"])

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from railstream.config import RailsConfig
-from railstream_worker.rails.engine import RailsEngine
-from railstream_worker.rails.jailbreak import sign_of_jailbreak
-from railstream_worker.rails.passed import MOST, SECONDS, Passed
-from railstream_worker.rails.verdict import allow, rewrite
+from railstream_engine.rails.engine import RailsEngine
+from railstream_engine.rails.input.passed import MOST, SECONDS, Passed
+from railstream_engine.rails.judges.jailbreak import sign_of_jailbreak
+from railstream_engine.rails.judges.verdict import allow, rewrite
 from unit.rails.guarding import Asked, engine, turn
 
 DETECTION = {

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from railstream_worker.rails.engine import RailsEngine
+from railstream_engine.rails.engine import RailsEngine
 from unit.rails.guarding import engine, turn
 
 MARK = "secret-123456"

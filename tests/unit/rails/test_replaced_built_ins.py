@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from railstream.config import RailsConfig
-from railstream_worker.rails.engine import RailsEngine
+from railstream_engine.rails.engine import RailsEngine
 from unit.rails.guarding import turn
 
 PROMPTS = [

@@ -11,11 +11,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 from railstream.errors import RailError
-from railstream_worker.rails.engine import RailsEngine
-from railstream_worker.rails.incremental import IncrementalRail
-from railstream_worker.rails.matching import UNDECIDED, Match
-from railstream_worker.rails.patterns import PatternSet, PatternSpec
-from railstream_worker.rails.search_time import ON_LOOP, UNLIMITED, Allowance, OffLoop, OffLoopTime, Pace
+from railstream_engine.rails.engine import RailsEngine
+from railstream_engine.rails.matching.incremental import IncrementalRail
+from railstream_engine.rails.matching.match import UNDECIDED, Match
+from railstream_engine.rails.matching.patterns import PatternSet, PatternSpec
+from railstream_engine.rails.matching.search_time import ON_LOOP, UNLIMITED, Allowance, OffLoop, OffLoopTime, Pace
 from unit.rails.guarding import Reader, cut, engine, run, turn
 from unit.rails.test_incremental_properties import guard_of
 
@@ -75,7 +75,7 @@ async def test_a_backtracking_pattern_on_twelve_messages_does_not_stop_the_loop(
 async def test_twelve_requests_at_once_with_a_pattern_without_end_are_blocked_and_the_loop_runs_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("railstream_worker.rails.search_time.OFF_LOOP_SECONDS", 0.1)
+    monkeypatch.setattr("railstream_engine.rails.matching.search_time.OFF_LOOP_SECONDS", 0.1)
     rails = regex_engine("(a|aa)+$", "input")
     async with watched_loop() as stalls:
         checked = await asyncio.gather(*(rails.check_input(turn(user="a" * 200 + "b")) for _ in range(12)))
@@ -92,7 +92,9 @@ async def test_twelve_requests_at_once_with_a_pattern_without_end_are_blocked_an
 async def test_what_is_pushed_during_a_slow_search_leaves_behind_it_and_in_order(
     size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("railstream_worker.rails.search_time.ON_LOOP_SECONDS", 0)  # every longer search is too slow
+    monkeypatch.setattr(
+        "railstream_engine.rails.matching.search_time.ON_LOOP_SECONDS", 0
+    )  # every longer search is too slow
     rail = IncrementalRail("regex", PatternSet([PatternSpec("a.{0,40}c(?=!)")], extent_matters=False), False)
     text = "".join(f"{number} and a word " for number in range(200)) + "the end aac! and on"
     reader = Reader()
@@ -105,7 +107,7 @@ async def test_what_is_pushed_during_a_slow_search_leaves_behind_it_and_in_order
 
 
 async def test_rails_behind_a_slow_one_see_what_it_lets_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("railstream_worker.rails.search_time.ON_LOOP_SECONDS", 0)
+    monkeypatch.setattr("railstream_engine.rails.matching.search_time.ON_LOOP_SECONDS", 0)
     slow = IncrementalRail("slow", PatternSet([PatternSpec("a{30,60}c", mask="<bad>")], extent_matters=True), True)
     word = IncrementalRail("word", PatternSet([PatternSpec("<bad>|bad", mask="good")], extent_matters=True), True)
     text = "so bad " + "a" * 60 + " bad " + "a" * 40 + "c bad"
@@ -116,7 +118,7 @@ async def test_rails_behind_a_slow_one_see_what_it_lets_through(monkeypatch: pyt
 
 
 async def test_a_pattern_that_was_slow_is_searched_off_the_loop_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("railstream_worker.rails.search_time.OFF_LOOP_SECONDS", 0.05)
+    monkeypatch.setattr("railstream_engine.rails.matching.search_time.OFF_LOOP_SECONDS", 0.05)
     rail = IncrementalRail("slow", PatternSet([PatternSpec("(a|aa)+$")], extent_matters=False), False)
     reader = Reader()
     await run(guard_of([rail], reader), reader, ["a" * 34 + "b"])

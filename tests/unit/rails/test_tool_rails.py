@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from railstream.config import RailsConfig
 from railstream.errors import ConfigurationError
-from railstream_worker.rails.engine import RailsEngine
-from railstream_worker.rails.port import ToolCall, Violation
+from railstream_engine.rails.engine import RailsEngine
+from railstream_engine.rails.port import ToolCall, Violation
 from unit.rails.guarding import Asked, engine, turn
 
 DETECTION = {

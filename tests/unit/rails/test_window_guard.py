@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from railstream_worker.rails.engine import FIRST_CHUNK
-from railstream_worker.rails.port import OutputGuard
+from railstream_engine.rails.engine import FIRST_CHUNK
+from railstream_engine.rails.port import OutputGuard
 from unit.rails.guarding import Asked, Reader, chunkings, cut, engine, run, settle, turn
 
 PROMPT = {"prompts": [{"task": "self_check_output", "content": "{{ bot_response }}|"}]}

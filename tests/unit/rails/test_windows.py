@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from railstream_worker.rails.windows import DocumentedWindows, RollingBuffer, RollingWindows, Windows
+from railstream_engine.rails.output.windows import DocumentedWindows, RollingBuffer, RollingWindows, Windows
 
 Batch = tuple[list[int], list[int]]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from railstream import LLMRails, RailsConfig
-from railstream.manners import by_sentence, by_size, by_time, with_progress
+from railstream.display import by_sentence, by_size, by_time, with_progress
 from railstream.sessions import Builder, Session, flow_events, flow_stream, iModel, stream_turn
 from railstream.testing import Script, Upstream
 

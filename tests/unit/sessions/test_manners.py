@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from railstream.display import by_sentence, by_size, by_time, collected, to_file, with_progress
 from railstream.errors import CallError
-from railstream.manners import by_sentence, by_size, by_time, collected, to_file, with_progress
 
 TEXT = 'He said "Stop." Then: pi is 3.14, e.g. so! New\nline? 好。Yes'
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from railstream.errors import CallError
-from railstream_worker.llm.port import Delta, Finish, Part, ResponseInfo, TokenCount
-from railstream_worker.llm.sse import ChunkReader
-from railstream_worker.llm.usage_counts import token_count
+from railstream_engine.providers.openai.events import ChunkReader
+from railstream_engine.providers.port import Delta, Finish, Part, ResponseInfo, TokenCount
+from railstream_engine.providers.usage_counts import token_count
 
 
 def event(delta: object, **choice: object) -> bytes:

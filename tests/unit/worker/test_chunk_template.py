@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from railstream.errors import CallError
-from railstream_worker.llm.chunk_template import PATIENCE, ChunkTemplate
-from railstream_worker.llm.port import Delta
-from railstream_worker.llm.sse import ChunkReader
+from railstream_engine.providers.openai.chunk_template import PATIENCE, ChunkTemplate
+from railstream_engine.providers.openai.events import ChunkReader
+from railstream_engine.providers.port import Delta
 
 
 def event(content: str, *, compact: bool = True, **more: Any) -> bytes:
@@ -174,7 +174,7 @@ def test_most_chunks_of_a_plain_stream_go_this_way(monkeypatch: pytest.MonkeyPat
             read.append(super().read(data))
             return read[-1]
 
-    monkeypatch.setattr("railstream_worker.llm.sse.ChunkTemplate", Counting)
+    monkeypatch.setattr("railstream_engine.providers.openai.events.ChunkTemplate", Counting)
     reader = ChunkReader()
     for number in range(50):
         reader.feed(event(f"word{number} "))

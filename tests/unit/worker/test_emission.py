@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from railstream.errors import CallError
-from railstream_worker.emission import Emission
-from railstream_worker.llm.port import Delta
-from railstream_worker.rails.port import OutputGuard, Release, ToolCall
-from railstream_worker.tool_calls import MOST_BYTES, MOST_CALLS
+from railstream_engine.generation.emission import Emission
+from railstream_engine.generation.tool_calls import MOST_BYTES, MOST_CALLS
+from railstream_engine.providers.port import Delta
+from railstream_engine.rails.port import OutputGuard, Release, ToolCall
 
 
 class Kept:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from railstream_worker.history import HISTORY, Append, History, Packed, Told
+from railstream_worker.stream.appends import HISTORY, Append, History, Packed, Told
 
 APPENDS = st.one_of(
     st.text(min_size=1, max_size=9).map(lambda text: f'{{"content":"{len(text)}"}}'.encode()),

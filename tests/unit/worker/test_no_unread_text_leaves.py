@@ -20,13 +20,13 @@ from railstream import events
 from railstream.config import RailsConfig
 from railstream.events import Failed, Finished, Usage
 from railstream.telemetry.calls import CallRecorder
-from railstream_worker.calls import Caller
-from railstream_worker.generation import Generation, Outcome
-from railstream_worker.llm.port import Call, Part
-from railstream_worker.llm.sse import ChunkReader
-from railstream_worker.logprobs import _decode as _decode_logprobs
-from railstream_worker.rails.engine import RailsEngine
-from railstream_worker.rails.port import Turn
+from railstream_engine.generation.calls import Caller
+from railstream_engine.generation.generation import Generation, Outcome
+from railstream_engine.generation.logprobs import _decode as _decode_logprobs
+from railstream_engine.providers.openai.events import ChunkReader
+from railstream_engine.providers.port import Call, Part
+from railstream_engine.rails.engine import RailsEngine
+from railstream_engine.rails.port import Turn
 
 MARK = "secret-123456"
 ESCAPED = "\\u0073ecret-\\u00312345\\u0036"
@@ -353,10 +353,11 @@ async def _given(_: Any, reason: str) -> str:
 
 GUARDS: dict[str, tuple[str, str, Any, list[Any]]] = {
     "a raw delta leaves only where it holds nothing else": (
-        "railstream_worker.llm.sse", "_is_exact", lambda *_: True, [content("clean", delta={"note": MARK})],
+        "railstream_engine.providers.openai.events", "_is_exact", lambda *_: True,
+        [content("clean", delta={"note": MARK})],
     ),
     "usage is cut down to known figures": (
-        "railstream_worker.usage_object", "known_figures", lambda usage: usage,
+        "railstream_engine.generation.usage_object", "known_figures", lambda usage: usage,
         [content("clean"), end_of(), {"choices": [], "usage": {"prompt_tokens": 1, "note": MARK}}],
     ),
     "errors are in our words": (
@@ -364,32 +365,33 @@ GUARDS: dict[str, tuple[str, str, Any, list[Any]]] = {
         [content("clean"), {"error": {"message": MARK}}],
     ),
     "finish reasons are a closed set": (
-        "railstream_worker.generation.Generation", "_reason", _given, [content("clean"), end_of(MARK)],
+        "railstream_engine.generation.generation.Generation", "_reason", _given, [content("clean"), end_of(MARK)],
     ),
     "the name of a tool that was not declared is read": (
-        "railstream_worker.rails.output_guards.OutputGuards", "_read_name", _nothing, [tool_call(name=MARK)],
+        "railstream_engine.rails.output.output_guards.OutputGuards", "_read_name", _nothing, [tool_call(name=MARK)],
     ),
     "the id of a call is read": (
-        "railstream_worker.tool_calls.ToolCalls", "_passes", _anything, [with_id(MARK)],
+        "railstream_engine.generation.tool_calls.ToolCalls", "_passes", _anything, [with_id(MARK)],
     ),
     "the arguments of a call are read": (
-        "railstream_worker.rails.output_guards", "read_arguments", _all_arguments,
+        "railstream_engine.rails.output.output_guards", "read_arguments", _all_arguments,
         [tool_call(name="declared", arguments={"a": MARK})],
     ),
     "arguments are read without their escapes": (
-        "railstream_worker.rails.tool_texts", "_unescaped", lambda text: text,
+        "railstream_engine.rails.tools.tool_texts", "_unescaped", lambda text: text,
         [tool_call(name="declared", arguments='"' + ESCAPED + '" and no JSON')],
     ),
     "JSON in strings of arguments is read": (
-        "railstream_worker.rails.tool_texts", "DEPTH", 0,
+        "railstream_engine.rails.tools.tool_texts", "DEPTH", 0,
         [tool_call(name="declared", arguments=json.dumps({"a": json.dumps({"b": '{"c": "' + ESCAPED + '"}'})}))],
     ),
     "log probabilities are those of their text": (
-        "railstream_worker.logprobs", "entries_of", lambda given, *_: _decode_logprobs(given).content,
+        "railstream_engine.generation.logprobs", "entries_of", lambda given, *_: _decode_logprobs(given).content,
         [content("clean", logprobs=logprobs(MARK))],
     ),
     "alternatives are dropped": (
-        "railstream_worker.rails.output_guards.OutputGuards", "alternatives", lambda _, __, texts: [True] * len(texts),
+        "railstream_engine.rails.output.output_guards.OutputGuards", "alternatives",
+        lambda _, __, texts: [True] * len(texts),
         [content("clean", logprobs=logprobs("clean", top_logprobs=[{"token": MARK}]))],
     ),
 }  # fmt: skip

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from railstream.errors import CallError
-from railstream_worker.llm.anthropic_events import MessageReader
-from railstream_worker.llm.event_lines import MOST_BYTES, EventLines
-from railstream_worker.llm.google_events import ContentReader
-from railstream_worker.llm.port import Delta, Finish, Part, TokenCount
-from railstream_worker.llm.sse import ChunkReader
+from railstream_engine.providers.anthropic.events import MessageReader
+from railstream_engine.providers.google.events import ContentReader
+from railstream_engine.providers.http.event_lines import MOST_BYTES, EventLines
+from railstream_engine.providers.openai.events import ChunkReader
+from railstream_engine.providers.port import Delta, Finish, Part, TokenCount
 
 READERS = pytest.mark.parametrize("make", [ChunkReader, MessageReader, ContentReader])
 

@@ -8,7 +8,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from railstream_worker.regeneration import RegeneratedSink
+from railstream_worker.attempts.regeneration import RegeneratedSink
 
 
 class Sink:

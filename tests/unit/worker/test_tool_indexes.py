@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from railstream.errors import CallError
-from railstream_worker.llm.port import Delta
-from railstream_worker.llm.sse import ChunkReader
-from railstream_worker.llm.tool_indexes import MOST_CALLS
+from railstream_engine.providers.openai.events import ChunkReader
+from railstream_engine.providers.port import Delta
+from railstream_engine.providers.tool_indexes import MOST_CALLS
 
 
 def fragment(arguments: object = "", name: str | None = None, id: str | None = None, **index: int) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from railstream_worker.llm.exchange import LIMITS
-from railstream_worker.llm.transport import DirectTransport, body_of, direct_transport
+from railstream_engine.providers.http.exchange import LIMITS
+from railstream_engine.providers.http.transport import DirectTransport, body_of, direct_transport
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]

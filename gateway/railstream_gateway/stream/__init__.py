@@ -1,0 +1,1 @@
+"""From a request's Redis Stream to an HTTP response."""

@@ -1,0 +1,1 @@
+"""How the events of a stream look to a client: one folder or module for each dialect."""

@@ -1,0 +1,1 @@
+"""One answer: the model's parts go through the rails to a sink."""

@@ -1,0 +1,191 @@
+"""The LLM calls of one attempt: numbered, recorded, and each with exactly one usage record, however it ends.
+
+A call begins when it is made: what it waits for its model's limits lies before it. Pauses between retries lie in it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from opentelemetry.context import Context
+from railstream.events import Usage
+from railstream.telemetry.calls import CallRecorder
+from railstream.telemetry.recorded_call import RecordedCall
+
+from railstream_engine.generation.usage_object import usage_object
+from railstream_engine.providers.fallbacks import Fallbacks, first_of
+from railstream_engine.providers.limited import TakesTurns
+from railstream_engine.providers.port import Call, ChatModel, Delta, Finish, Part, ResponseInfo, Taker, TokenCount
+
+Record = Callable[[Usage], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CallLog:
+    """One ended call, as a generation log shows it. ``began`` in unix seconds."""
+
+    usage: Usage
+    began: float
+
+    def entry(self) -> dict[str, Any]:
+        """NeMo's ``llm_calls`` entry; token figures are ``None`` when the provider sent none."""
+        usage = self.usage
+        known = usage.input_tokens is not None and usage.output_tokens is not None
+        return {
+            "task": usage.task,
+            "duration": usage.seconds,
+            "total_tokens": (usage.input_tokens or 0) + (usage.output_tokens or 0) if known else None,
+            "prompt_tokens": usage.input_tokens,
+            "completion_tokens": usage.output_tokens,
+            "started_at": self.began,
+            "finished_at": self.began + usage.seconds,
+            "id": usage.call,
+            "llm_model_name": usage.model,
+            "llm_provider_name": usage.provider,
+        }
+
+
+class _Seeing:
+    """A taker whose parts are recorded before it gets them."""
+
+    __slots__ = ("_see", "_take", "ready")
+
+    def __init__(self, taker: Taker, see: Callable[[Sequence[Part]], None]) -> None:
+        self.ready = taker.ready
+        self._take = taker.take
+        self._see = see
+
+    def take(self, parts: Sequence[Part]) -> None:
+        self._see(parts)
+        self._take(parts)
+
+
+class Caller:
+    """Makes calls to models by their type in the config; ``record`` gets one usage record per call."""
+
+    def __init__(
+        self,
+        request_id: str,
+        attempt: int | str,
+        models: Mapping[str, ChatModel],
+        record: Record,
+        recorder: CallRecorder,
+        context: Context | None = None,
+    ) -> None:
+        """``context``: parent of the calls' spans."""
+        self.request_id = request_id
+        self._attempt = attempt
+        self._models = models
+        self._record = record
+        self._recorder = recorder
+        self._context = context
+        self._calls = 0
+        self.log: list[CallLog] = []
+        self.tokens: TokenCount | None = None
+        """Of the answer itself, as the provider last told."""
+        self.response = ResponseInfo()
+        self.guarded = False
+        """Whether rails read the output: then a usage object is cut down to what it is known for."""
+
+    @property
+    def usage(self) -> dict[str, Any] | None:
+        """OpenAI's usage object of the answer, if the provider sent one."""
+        if self.tokens is None:
+            return None
+        return usage_object(self.tokens, guarded=self.guarded)
+
+    def stream(self, model: ChatModel, call: Call) -> AsyncGenerator[Sequence[Part], None]:
+        """The parts of one call, recorded; of a model with fallbacks, each try is a call of its own.
+
+        Consume it under ``aclosing``: closing it closes the upstream.
+        """
+        return (
+            first_of(model.models, call, self._in_turn) if isinstance(model, Fallbacks) else self._in_turn(model, call)
+        )
+
+    def _in_turn(self, model: ChatModel, call: Call) -> AsyncGenerator[Sequence[Part], None]:
+        return self._after_waiting(model, call) if isinstance(model, TakesTurns) else self._stream(model, call)
+
+    async def _after_waiting(self, model: TakesTurns, call: Call) -> AsyncGenerator[Sequence[Part], None]:
+        async with model.turn(call) as ready, aclosing(self._stream(ready, call)) as stream:
+            async for parts in stream:
+                yield parts
+
+    async def _stream(self, model: ChatModel, call: Call) -> AsyncGenerator[Sequence[Part], None]:
+        if call.task == "general":
+            self.tokens, self.response = None, ResponseInfo()
+        self._calls += 1
+        call_id = f"{self._attempt}.{self._calls}"
+        began = time.time()
+        recorded = self._recorder.start(
+            model=model.name,
+            provider=model.provider,
+            task=call.task,
+            call=call_id,
+            address=model.address,
+            port=model.port,
+            params=call.params,
+            messages=call.messages,
+            parent_context=self._context,
+        )
+        reasons: dict[int, str] = {}
+        see = partial(self._see, recorded, call.task, reasons)
+        traced = Call(
+            call.model,
+            call.messages,
+            call.params,
+            call.task,
+            request_id=f"{self.request_id}.{call_id}",
+            traceparent=recorded.traceparent,
+            taker=None if call.taker is None else _Seeing(call.taker, see),
+        )
+        try:
+            with recorded:
+                async with aclosing(model.stream(traced)) as stream:
+                    async for parts in stream:
+                        see(parts)
+                        yield parts
+                recorded.finish([reason for _, reason in sorted(reasons.items())])
+        finally:
+            usage = recorded.usage()
+            self.log.append(CallLog(usage, began))
+            self._record(usage)
+
+    def _see(self, recorded: RecordedCall, task: str, reasons: dict[int, str], parts: Sequence[Part]) -> None:
+        chunks = characters = 0
+        for part in parts:
+            if type(part) is Delta:
+                chunks += 1
+                characters += len(part.content) or len(part.reasoning) + len(part.refusal) + len(part.tools)
+            elif isinstance(part, Finish):
+                reasons[part.index] = part.reason
+            elif isinstance(part, TokenCount):
+                recorded.tokens(part)
+                if task == "general":
+                    self.tokens = part
+            elif isinstance(part, ResponseInfo):
+                recorded.response(part.id, part.model)
+                if task == "general":
+                    self.response = part
+        if chunks:
+            recorded.chunks(chunks, characters)
+        if recorded.captures_content:
+            for part in parts:
+                if isinstance(part, Delta):
+                    recorded.text(part.content)
+
+    async def ask(
+        self, model_type: str, messages: Sequence[Mapping[str, Any]], *, task: str, params: Mapping[str, Any]
+    ) -> str:
+        """The whole text of a rail's call. Raises ``CallError``."""
+        model = self._models.get(model_type) or self._models["main"]
+        texts: list[str] = []
+        async with aclosing(self.stream(model, Call(model.name, messages, params, task))) as stream:
+            async for parts in stream:
+                texts.extend(part.content for part in parts if isinstance(part, Delta))
+        return "".join(texts)

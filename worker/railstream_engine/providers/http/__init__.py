@@ -1,0 +1,1 @@
+"""HTTP towards providers: connections, exchanges and event streams."""

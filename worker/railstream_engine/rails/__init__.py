@@ -1,0 +1,1 @@
+"""Rails: what reads the messages, the answer and the tool calls, and decides."""

@@ -1,0 +1,1 @@
+"""Input rails over all that the model is about to see."""

@@ -1,0 +1,1 @@
+"""Output rails over a stream: what they hold back, release, rewrite and block."""

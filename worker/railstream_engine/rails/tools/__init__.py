@@ -1,0 +1,1 @@
+"""Rails over tool calls and over tool results."""

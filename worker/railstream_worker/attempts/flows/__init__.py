@@ -1,0 +1,1 @@
+"""Attempts of a flow: several operations on one stream."""

@@ -1,0 +1,1 @@
+"""The job queue: reading, claims and their leases, delivery and its limit."""

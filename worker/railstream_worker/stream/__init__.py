@@ -1,0 +1,1 @@
+"""Writing to a request's Redis Stream, fenced by entry ids."""
