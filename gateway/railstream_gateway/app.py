@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import secrets
 import socket
@@ -13,6 +12,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from railstream import services
 from railstream.config import ConfigSet
 from railstream.conversations import RedisSessions
 from railstream.settings import GatewaySettings
@@ -32,8 +32,6 @@ from railstream_gateway.stream.hub import Hub
 from railstream_gateway.stream.lost_jobs import JobWatch
 from railstream_gateway.stream.open_streams import OpenStreams
 from railstream_gateway.views.errors import HANDLERS
-
-log = logging.getLogger(__name__)
 
 TITLE = "Railstream"
 
@@ -92,10 +90,8 @@ def create_app(
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     gateway: Gateway = app.state.gateway
-    services = (gateway.hub.run(), gateway.admission.run(), gateway.presence.run())
-    background = [asyncio.create_task(run) for run in services]
-    for task in background:
-        task.add_done_callback(_report)
+    running = {"reading streams": gateway.hub.run, "admission": gateway.admission.run, "presence": gateway.presence.run}
+    background = [services.start(name, service) for name, service in running.items()]
     try:
         yield
     finally:
@@ -106,11 +102,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.gather(*background, return_exceptions=True)
         await gateway.redis.aclose()
         await asyncio.to_thread(gateway.telemetry.shutdown)
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        log.critical("a background task of the gateway ended", exc_info=task.exception())
 
 
 def _document(app: FastAPI) -> dict[str, Any]:

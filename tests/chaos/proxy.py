@@ -86,6 +86,7 @@ class Proxy:
         self.host = host
         self.port = 0
         self.fault = NONE
+        self._lost_replies: tuple[bytes, int, bool] = (b"", 0, False)
         self._healed = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._pairs: set[Pair] = set()
@@ -137,6 +138,26 @@ class Proxy:
         if server is not None:
             await server.wait_closed()
 
+    def lose_replies(self, holding: bytes, count: int, *, silently: bool) -> None:
+        """Of the next ``count`` pieces for the client that hold these bytes nothing arrives.
+
+        Their connections are reset, or stay open ``silently``.
+        """
+        self._lost_replies = holding, count, silently
+
+    @property
+    def replies_to_lose(self) -> int:
+        return self._lost_replies[1]
+
+    def _loses(self, data: bytes, pair: Pair) -> bool:
+        holding, count, silently = self._lost_replies
+        if not count or holding not in data:
+            return False
+        self._lost_replies = holding, count - 1, silently
+        if not silently:
+            pair.reset()
+        return True
+
     def retarget(self, port: int) -> None:
         """The name points elsewhere now: old connections break."""
         self.target = port
@@ -154,8 +175,8 @@ class Proxy:
             return
         pair = Pair(client, server)
         self._pairs.add(pair)
-        up = asyncio.create_task(self._pump(reader, server, "up"))
-        down = asyncio.create_task(self._pump(answers, client, "down"))
+        up = asyncio.create_task(self._pump(pair, reader, server, "up"))
+        down = asyncio.create_task(self._pump(pair, answers, client, "down"))
         pair.tasks = [up, down]
         await asyncio.gather(up, down, return_exceptions=True)
         self._pairs.discard(pair)
@@ -175,9 +196,13 @@ class Proxy:
             raise
         return await asyncio.open_connection(sock=raw, limit=self.receive_buffer)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction) -> None:
+    async def _pump(
+        self, pair: Pair, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(READ_SIZE):
+                if direction == "down" and self._loses(data, pair):
+                    continue
                 await self._pass(data, writer, direction)
         await self._open(direction)
         with contextlib.suppress(OSError):

@@ -113,3 +113,16 @@ async def test_g20_connections_that_died_together_cost_no_request_an_error(start
     tasks += stories.start(late)
     verdict = await stories.judged(world, clients + late, tasks)
     assert verdict.counts["finished"] == 40
+
+
+@pytest.mark.parametrize("silently", [False, True], ids=["reset", "silence"])
+async def test_g20_a_delivery_that_is_lost_on_its_way_is_repeated_and_not_counted(
+    start_world: StartWorld, silently: bool
+) -> None:
+    world = await start_world(workers=1, gateways=1, settings={"RAILSTREAM_MAX_DELIVERIES": "1"})
+    line = world.network(world.workers[0])
+    line.lose_replies(b"__data__", 3, silently=silently)  # of one XREADGROUP, then of XCLAIMs
+    clients = stories.ask(world, 1, words=5)
+    verdict = await stories.judged(world, clients, stories.start(clients))
+    assert line.replies_to_lose == 0
+    assert verdict.counts["finished"] == 1, "not one of the lost deliveries was taken for a dead worker"

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,17 +14,22 @@ import pytest
 from contract.test_worker import QUICK, Queue, StartStack, ended, log_of, nothing_pends, released, says, start, text_of
 from faststream.redis import RedisBroker
 from harness.redis_server import RedisServer
+from harness.stack import write_configs
 from harness.waiting import until
-from railstream import events, keys, worker_records
+from railstream import events, keys, services, worker_records
 from railstream import job as jobs
+from railstream.config import ConfigSet
 from railstream.conversations import MAIN, RedisSessions
 from railstream.dead_letters import dead_letters
 from railstream.ids import new_request_id
 from railstream.job import Job
-from railstream.testing import directive
+from railstream.settings import WorkerSettings
+from railstream.testing import Upstream, directive
 from railstream.topology.connect import connect
 from railstream.worker_records import WorkerRecord
+from railstream_worker.app import create_worker
 from railstream_worker.queue.group import forget_dead
+from railstream_worker.queue.slots import Slots
 from redis.asyncio import Redis
 
 HALVES = "@upstream " + json.dumps({"deltas": ["Smile ", {"content": "\ud83d"}, {"content": "\ude00"}, " done"]})
@@ -252,3 +258,41 @@ async def test_dead_workers_are_removed_and_those_that_hold_jobs_are_not(redis: 
     assert {consumer["name"] for consumer in consumers} == {b"alive", b"holder"}
     assert await worker_records.living(redis, 1000) == [WorkerRecord("alive", "pool", 1)]
     assert await redis.zrange(keys.WORKERS, 0, -1) == [b"alive"]
+
+
+async def test_entries_that_cannot_be_parsed_take_no_slot_for_good(
+    start_stack: StartStack, redis: Redis, queue: Queue
+) -> None:
+    stack = await start(start_stack, workers=0)
+    await stack.add_worker(concurrency=2, **QUICK).ready()
+    envelope = b"\x89BIN\x0d\x0a\x1a\x0a"
+    for fields in ({b"\xff": b"\xfe"}, {"__data__": envelope}, {"__data__": envelope + b"\xff" * 20}):
+        await redis.xadd(keys.jobs(), fields)  # type: ignore[arg-type]
+    job = await queue({"words": 3})
+    assert (await ended(redis, job))[-1][1] == events.FINISHED
+    await nothing_pends(redis)
+    assert [letter.code for letter in await dead_letters(redis)] == ["not_a_job"] * 3
+
+
+async def test_a_reader_of_jobs_that_is_cancelled_by_something_inside_it_reads_on(
+    redis: Redis, redis_url: str, queue: Queue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+    take = Slots.take
+
+    async def cancelled_at_first(slots: Slots) -> None:
+        nonlocal calls
+        calls += 1
+        if calls <= 2:
+            raise asyncio.CancelledError
+        await take(slots)
+
+    monkeypatch.setattr(Slots, "take", cancelled_at_first)
+    monkeypatch.setattr(services, "PAUSE", 0.01)
+    async with Upstream() as upstream:
+        configs = ConfigSet.load(write_configs(tmp_path / "configs", upstream.url, {"main": {}}))
+        worker = create_worker(WorkerSettings(redis_url=redis_url, lease=2, scan=0.2, redis_timeout=1), configs=configs)
+        running = asyncio.create_task(worker.run())
+        assert (await ended(redis, await queue({"words": 3})))[-1][1] == events.FINISHED
+        worker.exit()
+        await running

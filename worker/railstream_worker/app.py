@@ -7,13 +7,14 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from faststream import FastStream
 from faststream.redis import RedisBroker
-from railstream import keys, worker_records
+from railstream import keys, services, worker_records
 from railstream.config import ConfigSet
 from railstream.errors import RailstreamError
 from railstream.settings import WorkerSettings
@@ -102,7 +103,7 @@ def create_worker(
         name=f"railstream-tokens-{name}",
         on_refused=telemetry.instruments.fenced,
     )
-    leases = Leases(redis, pool=settings.pool, worker=name, lease=settings.lease)
+    leases = Leases(redis, pool=settings.pool, worker=name, lease=settings.lease, redis_timeout=settings.redis_timeout)
     engines = Engines()
     tools = Tools(
         redis=redis,
@@ -131,7 +132,7 @@ def create_worker(
         broker,
         redis,
         slots,
-        leases.writing,
+        leases,
         pool.start,
         pool=settings.pool,
         worker=name,
@@ -151,14 +152,18 @@ def create_worker(
             stack.push_async_callback(engines.aclose)
             await wait_for_redis(redis, settings, app.stopping)
             preload(configs, tools)
-            services = [publisher.run(), leases.run(), cancels.run()]
-            services.append(forget_dead_often(redis, keys.jobs(settings.pool)))
+            running: dict[str, Callable[[], Awaitable[None]]] = {
+                "publishing": publisher.run,
+                "renewing claims": leases.run,
+                "listening for cancels": cancels.run,
+                "removing dead workers": partial(forget_dead_often, redis, keys.jobs(settings.pool)),
+            }
             if settings.http_port is not None:
                 pages = Pages(
                     settings.http_host, settings.http_port, ready=publisher.connected.is_set, metrics=metrics_page
                 )
-                services.append(pages.run())
-            tasks = [asyncio.create_task(service) for service in services]
+                running["serving pages"] = pages.run
+            tasks = [services.start(name, service) for name, service in running.items()]
             stack.push_async_callback(_stop, tasks)
             stack.push_async_callback(_leave, redis, leases, settings.pool, name)
             stack.push_async_callback(pool.drain, settings.drain_timeout)
@@ -221,6 +226,6 @@ async def _leave(redis: Redis, leases: Leases, pool: str, name: str) -> None:
         await worker_records.remove(redis, name)
         pending: list[Any] = await redis.xpending_range(keys.jobs(pool), keys.GROUP, "-", "+", 1000, consumername=name)
         for entry in pending:
-            await leases.hand_back(entry["message_id"])
+            await leases.hand_back(entry["message_id"], entry["times_delivered"])
         if not pending:
             await redis.xgroup_delconsumer(keys.jobs(pool), keys.GROUP, name)

@@ -41,6 +41,8 @@ class Link(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._error: Exception | None = None
         self._transport.set_protocol(self)
+        if self._transport.is_closing():  # its end was told to the protocol before this one
+            self._error = RedisConnectionError("Redis closed the connection as it was opened")
 
     @classmethod
     async def open(cls, url: str, timeout: float, name: str) -> Link:

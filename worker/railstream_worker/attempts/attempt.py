@@ -86,14 +86,16 @@ class Attempt:
         """To the end of the attempt. Raises nothing but a cancellation from outside."""
         self._task = asyncio.current_task()
         tools, arrival = self._tools, self.delivery.arrival
-        claim = tools.leases.hold(arrival.entry, lambda: self.stop(Stop.LOST), since=arrival.claimed_at)
+        claim = tools.leases.hold(
+            arrival.entry, lambda: self.stop(Stop.LOST), since=arrival.claimed_at, deliveries=arrival.deliveries
+        )
         try:
             await self._run()
         except asyncio.CancelledError:
             if self._stop is None:
                 raise
             if self._stop is Stop.DRAIN:
-                await tools.leases.hand_back(arrival.entry)
+                await tools.leases.hand_back(arrival.entry, arrival.deliveries)
         except Exception as error:
             await self._let_go(error)
         finally:
@@ -109,7 +111,7 @@ class Attempt:
         leases, arrival = self._tools.leases, self.delivery.arrival
         if is_outage(error) and not await leases.writing.probe():
             log.info("request %s: handed back while redis is out: %s", self.job.id, error)
-            return await leases.hand_back(arrival.entry)
+            return await leases.hand_back(arrival.entry, arrival.deliveries)
         log.error("request %s: the attempt could not be ended: %s", self.job.id, error, exc_info=error)
         if arrival.deliveries > self._tools.max_deliveries:
             failed = await self.delivery.bury(self._tools)
@@ -121,7 +123,8 @@ class Attempt:
         repeat = self._tools.leases.writing.repeat
         if self._belongs_to_another():
             log.warning("request %s: handed back, since its config is another one here", self.job.id)
-            return await self._tools.leases.hand_back(self.delivery.arrival.entry)
+            arrival = self.delivery.arrival
+            return await self._tools.leases.hand_back(arrival.entry, arrival.deliveries)
         reservation = await repeat(self._reserve)
         if not reservation.attempt:
             if reservation.forgotten:

@@ -18,13 +18,14 @@ from faststream import AckPolicy
 from faststream.redis import RedisBroker, RedisStreamMessage, StreamSub
 from faststream.redis.message import DefaultStreamMessage
 from faststream.redis.subscriber.usecases.stream_subscriber import StreamSubscriber
-from railstream import keys
+from railstream import keys, services
+from railstream.requests import DATA
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from railstream_worker.queue.group import ensure_group, is_missing
+from railstream_worker.queue.leases import Leases
 from railstream_worker.queue.slots import Slots
-from railstream_worker.queue.writing import Writing
 
 log = logging.getLogger(__name__)
 
@@ -54,13 +55,15 @@ class JobSubscriber(StreamSubscriber):
     """Reads one job at a time, and only with a slot in hand; the handler gives the slot back when the job is over."""
 
     slots: Slots
-    writing: Writing
+    leases: Leases
     redis: Redis
     stream: str
     consumer: str
     scan: float
     lease_ms: int
+    handler: Handler
     failures: int = 0
+    handed_over: bool = False
 
     async def start(self) -> None:
         """FastStream's own start ends the process when Redis fails in that very moment, or is slow: this one waits."""
@@ -68,10 +71,19 @@ class JobSubscriber(StreamSubscriber):
             try:
                 return await super().start()
             except TimeoutError:
-                return  # of the first read, which goes on
+                return  # the reading task exists, and goes on
             except (RedisError, OSError) as error:
                 log.warning("jobs cannot be subscribed to: %s", error)
                 await asyncio.sleep(BACKOFF[-1])
+
+    async def _consume(self, *args: Any, start_signal: Any) -> None:
+        """FastStream's own loop ends for good when something inside it is cancelled."""
+        start_signal.set()
+        await services.keep(f"reading jobs of {self.stream}", self._read_always)
+
+    async def _read_always(self) -> None:
+        while True:
+            await self._get_msgs(None)
 
     async def _get_msgs(self, read: Any) -> None:
         await self._may_take()
@@ -92,9 +104,12 @@ class JobSubscriber(StreamSubscriber):
             self.slots.give_back()
             await self._rest()
         else:
+            self.leases.arrived(entry[0], entry[2])
             await self._dispatch(*entry, asked)
 
     async def _dispatch(self, entry_id: bytes, fields: dict[bytes, bytes], deliveries: int, asked: float) -> None:
+        """Give the entry to the handler, and its slot with it."""
+        self.handed_over = False
         message = DefaultStreamMessage(
             type="stream",
             channel=self.stream,
@@ -105,10 +120,12 @@ class JobSubscriber(StreamSubscriber):
         # A process that was frozen meanwhile must see that the claim it got is old.
         message["claimed_at"] = asked  # type: ignore[typeddict-unknown-key]
         await self.consume_one(message)
+        if not self.handed_over and self.running:  # FastStream logs what it cannot parse, and calls nobody
+            await self.handler(Arrival(entry_id, deliveries, asked, fields.get(DATA.encode(), b""), {}))
 
     async def _may_take(self) -> None:
         """Until a job that is taken can be run."""
-        await self.writing.wait()
+        await self.leases.writing.wait()
 
     async def _next_entry(self) -> tuple[bytes, dict[bytes, bytes], int] | None:
         raise NotImplementedError
@@ -143,13 +160,13 @@ class ExpiredJobs(JobSubscriber):
 
     async def _may_take(self) -> None:
         """After an outage of Redis, workers that live need a moment to renew their claims, or to hand them back."""
-        await self.writing.wait_steady(self.lease_ms / 2000)
+        await self.leases.writing.wait_steady(self.lease_ms / 2000)
 
     async def _next_entry(self) -> tuple[bytes, dict[bytes, bytes], int] | None:
         pending: Any = await self.redis.xpending_range(self.stream, keys.GROUP, "-", "+", 1, idle=self.lease_ms)
         if not pending:
             return None
-        if not await self.writing.probe():  # a Redis without memory would let us claim what we could not run
+        if not await self.leases.writing.probe():  # a Redis without memory would let us claim what we could not run
             return None
         entry_id, deliveries = pending[0]["message_id"], pending[0]["times_delivered"]
         claimed: Any = await self.redis.xclaim(self.stream, keys.GROUP, self.consumer, self.lease_ms, [entry_id])
@@ -179,7 +196,7 @@ def subscribe(
     broker: RedisBroker,
     redis: Redis,
     slots: Slots,
-    writing: Writing,
+    leases: Leases,
     handler: Handler,
     *,
     pool: str,
@@ -199,10 +216,21 @@ def subscribe(
         subscriber.__class__ = kind
         assert isinstance(subscriber, JobSubscriber)
         subscriber.slots = slots
-        subscriber.writing = writing
+        subscriber.leases = leases
         subscriber.redis = redis
         subscriber.stream = keys.jobs(pool)
         subscriber.consumer = worker
         subscriber.scan = scan
         subscriber.lease_ms = int(lease * 1000)
-        subscriber(handler)
+        subscriber.handler = handler
+        subscriber(_handing_over(subscriber, handler))
+
+
+def _handing_over(subscriber: JobSubscriber, handler: Handler) -> Handler:
+    """The handler; the subscriber is told that it was called."""
+
+    async def hand_over(arrival: Arrival) -> None:
+        subscriber.handed_over = True
+        await handler(arrival)
+
+    return hand_over

@@ -19,8 +19,9 @@ from railstream.worker_records import WorkerRecord
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from railstream_worker.queue.deliveries import Deliveries
 from railstream_worker.queue.group import ensure_group, is_missing
-from railstream_worker.queue.scripts import HAND_BACK, RENEW
+from railstream_worker.queue.scripts import RENEW
 from railstream_worker.queue.writing import Writing, is_outage, refuses
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Claim:
     """One job that runs here. ``lost`` is called at most once, when it may belong to somebody else."""
 
     entry: bytes
+    deliveries: int
     renewed: float
     lost: Callable[[], None]
     is_lost: bool = False
@@ -44,10 +46,14 @@ class Claim:
 
 
 class Leases:
-    """``lease`` in seconds; ``margin`` is how long before its end a claim that was not renewed is given up."""
+    """``lease`` in seconds; ``margin`` is how long before its end a claim that was not renewed is given up.
 
-    def __init__(self, redis: Redis, *, pool: str, worker: str, lease: float) -> None:
+    ``redis_timeout``: seconds after which a reply of Redis is not waited for any more.
+    """
+
+    def __init__(self, redis: Redis, *, pool: str, worker: str, lease: float, redis_timeout: float) -> None:
         self.writing = Writing(redis)
+        self._deliveries = Deliveries(redis, pool=pool, worker=worker, lease=lease, in_flight=redis_timeout)
         self._redis = redis
         self._jobs = keys.jobs(pool)
         self._record = WorkerRecord(worker, pool, jobs.VERSION)
@@ -55,13 +61,18 @@ class Leases:
         self._lease = lease
         self._margin = lease * 0.15
         self._claims: dict[bytes, Claim] = {}
-        self._given_up: set[bytes] = set()
+        self._given_up: dict[bytes, int] = {}
+        """Entries to hand back, and how often each counts as delivered then."""
 
-    def hold(self, entry: bytes, lost: Callable[[], None], *, since: float) -> Claim:
+    def arrived(self, entry: bytes, deliveries: int) -> None:
+        """A reader has got the entry: whatever this worker did with it before is over."""
+        self._deliveries.arrived(entry, deliveries)
+        self._given_up.pop(entry, None)
+
+    def hold(self, entry: bytes, lost: Callable[[], None], *, since: float, deliveries: int) -> Claim:
         """Start renewing the claim of ``entry``. ``since``: the monotonic time before it was claimed."""
-        claim = Claim(entry, since, lost)
+        claim = Claim(entry, deliveries, since, lost)
         self._claims[entry] = claim
-        self._given_up.discard(entry)
         self._check(claim)
         return claim
 
@@ -92,11 +103,23 @@ class Leases:
         """
         async with asyncio.timeout(self._lease / 2):
             await self._renew_claims()
-            for entry in list(self._given_up):
+            for entry, count in list(self._given_up.items()):
                 if entry in self._given_up:  # else it has come back as a new claim meanwhile
-                    await self._hand_back(entry)
-                    self._given_up.discard(entry)
+                    await self._deliveries.give_back(entry, count)
+                    self._given_up.pop(entry, None)
             await worker_records.write(self._redis, self._record)
+            await self._give_back_lost()
+
+    async def _give_back_lost(self) -> None:
+        try:
+            lost = await self._deliveries.give_back_lost(self._claims.keys)
+        except ResponseError as error:
+            if not is_missing(error):
+                raise
+            await ensure_group(self._redis, self._jobs)
+        else:
+            if lost:
+                log.warning("%d jobs whose delivery was lost on its way are given back to the queue", lost)
 
     async def _renew_claims(self) -> None:
         now = time.monotonic()
@@ -138,22 +161,20 @@ class Leases:
     def _check(self, claim: Claim) -> None:
         if claim.renewed < time.monotonic() - self._lease + self._margin and not claim.is_lost:
             log.warning("job %s: its claim could not be renewed in time", claim.entry.decode())
-            self._given_up.add(claim.entry)
+            self._given_up[claim.entry] = claim.deliveries - 1
             claim.lose()
 
-    async def hand_back(self, entry: bytes) -> None:
-        """Let any worker take the entry at its next scan, without counting this delivery; later, if not now."""
-        self._given_up.add(entry)
+    async def hand_back(self, entry: bytes, deliveries: int) -> None:
+        """Let any worker take the entry at its next scan; later, if not now.
+
+        What is handed back did not fail: of its ``deliveries`` this one is not counted.
+        """
+        self._given_up[entry] = deliveries - 1
         try:
-            await self._hand_back(entry)
+            await self._deliveries.give_back(entry, deliveries - 1)
         except (RedisError, OSError, TimeoutError) as error:
             if not is_outage(error) and not is_missing(error):
                 raise
             log.debug("job %s is handed back later: %s", entry.decode(), error)
         else:
-            self._given_up.discard(entry)
-
-    async def _hand_back(self, entry: bytes) -> None:
-        """Make our claim look expired."""
-        idle = int(self._lease * 1000)
-        await self._redis.eval(HAND_BACK, 1, self._jobs, keys.GROUP, self._worker, entry, idle)
+            self._given_up.pop(entry, None)

@@ -42,9 +42,9 @@ class Pool:
         """Run the job that arrived beside the others. Its slot was taken by whoever read it."""
         try:
             job = jobs.decode(arrival.body)
-        except ValueError as error:
-            return await self._refuse(arrival, str(error))
-        attempt = Attempt(Delivery(job, arrival), self._tools)
+            attempt = Attempt(Delivery(job, arrival), self._tools)
+        except Exception as error:  # also of JSON that is nested too deep: whatever it is, the slot must come back
+            return await self._refuse(arrival, str(error) or repr(error))
         self._attempts[job.id] = attempt
         task = asyncio.create_task(attempt.run(), name=job.id)
         self._tasks.add(task)
@@ -64,7 +64,7 @@ class Pool:
         try:
             envelope = jobs.read_envelope(arrival.body, arrival.message_id)
             if not envelope.is_understood and await self._newer_lives(envelope):
-                await self._tools.leases.hand_back(arrival.entry)
+                await self._tools.leases.hand_back(arrival.entry, arrival.deliveries)
                 log.warning("request %s: left to a newer worker: %s", envelope.id, reason)
                 await asyncio.sleep(self.rest)  # else this worker could be the first to look again
             else:

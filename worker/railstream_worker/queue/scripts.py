@@ -174,16 +174,6 @@ end
 return states
 """
 
-HAND_BACK: Final = """
--- KEYS jobs   ARGV group, consumer, entry id, idle ms.  Makes a claim of ours look expired, so that the next scan
--- takes it. What is handed back did not fail: this delivery is not counted
-local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)
-if #pending == 0 or pending[1][2] ~= ARGV[2] then return 0 end
-local count = math.max(0, pending[1][4] - 1)
-redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'IDLE', ARGV[4], 'RETRYCOUNT', count, 'JUSTID')
-return 1
-"""
-
 FORGET_CONSUMER: Final = """
 -- KEYS jobs   ARGV group, consumer.  Removes a consumer with nothing pending; returns 1 when it did
 for _, about in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
