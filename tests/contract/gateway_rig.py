@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx2
 import yaml
-from faststream.redis.parser import BinaryMessageFormatV1
+from faststream.redis import BinaryMessageFormatV1
 from harness.sse import Stream, opened
 from openai import AsyncOpenAI
 from railstream import events, job, keys

@@ -29,11 +29,11 @@ from redis.exceptions import RedisError
 from railstream_worker.attempts.cancels import Cancels
 from railstream_worker.attempts.resources import Tools
 from railstream_worker.pages import Pages
-from railstream_worker.queue.consumer import subscribe
 from railstream_worker.queue.group import ensure_group, forget_dead_often
 from railstream_worker.queue.leases import Leases
 from railstream_worker.queue.pool import Pool
 from railstream_worker.queue.quota import RedisQuota
+from railstream_worker.queue.reader import JobReader
 from railstream_worker.queue.reservation import note_history
 from railstream_worker.queue.slots import Slots
 from railstream_worker.stream.publisher import Publisher
@@ -128,16 +128,8 @@ def create_worker(
         running=lambda: pool.running,
         cancel=pool.cancel,
     )
-    subscribe(
-        broker,
-        redis,
-        slots,
-        leases,
-        pool.start,
-        pool=settings.pool,
-        worker=name,
-        lease=settings.lease,
-        scan=settings.scan,
+    reader = JobReader(
+        redis, slots, leases, pool.start, pool=settings.pool, worker=name, lease=settings.lease, scan=settings.scan
     )
 
     def metrics_page() -> tuple[int, str, str]:
@@ -167,6 +159,8 @@ def create_worker(
             stack.push_async_callback(_stop, tasks)
             stack.push_async_callback(_leave, redis, leases, settings.pool, name)
             stack.push_async_callback(pool.drain, settings.drain_timeout)
+            reading = {"reading new jobs": reader.read_new, "reading expired jobs": reader.read_expired}
+            stack.push_async_callback(_stop, [services.start(name, service) for name, service in reading.items()])
             stack.callback(slots.close)
             yield
 

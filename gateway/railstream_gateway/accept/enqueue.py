@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
-from faststream.redis.parser import BinaryMessageFormatV1
+from faststream.redis import BinaryMessageFormatV1
 from railstream import job as jobs
 from railstream import keys, requests
 from railstream.errors import IdempotencyConflictError, InvalidRequestError

@@ -23,10 +23,8 @@ from railstream.topology.connect import cancellable
 
 def pack(*args: bytes) -> bytes:
     """One command in RESP."""
-    parts = [b"*%d\r\n" % len(args)]
-    for arg in args:
-        parts.append(b"$%d\r\n%b\r\n" % (len(arg), arg))
-    return b"".join(parts)
+    command: bytes = hiredis.pack_command(args)  # type: ignore[arg-type]  # its stub means a tuple of one
+    return command
 
 
 class Link(asyncio.Protocol):

@@ -11,7 +11,7 @@ from railstream.events import Failed
 from railstream.job import Job
 
 from railstream_worker.attempts.resources import Tools
-from railstream_worker.queue.consumer import Arrival
+from railstream_worker.queue.reader import Arrival
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from redis.exceptions import RedisError
 
 from railstream_worker.attempts.attempt import Attempt, Stop
 from railstream_worker.attempts.resources import Tools
-from railstream_worker.queue.consumer import Arrival
 from railstream_worker.queue.delivery import Delivery, keep_dead
+from railstream_worker.queue.reader import Arrival
 from railstream_worker.queue.reservation import fail
 from railstream_worker.queue.slots import Slots
 
