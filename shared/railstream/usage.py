@@ -15,14 +15,16 @@ from typing import Final, NamedTuple
 
 from redis.asyncio import Redis
 
-from railstream import events, keys
+from railstream import events, keys, live_frame
 from railstream.events import Usage
 from railstream.ids import partition_of
 
 KEEP_DAYS: Final = 90
 DAY_SECONDS: Final = 24 * 3600
 
-SCRIPT: Final = """
+SCRIPT: Final = (
+    live_frame.LUA
+    + """
 -- KEYS events, usage of the day   ARGV channel, id, data, seconds to keep, field prefix, bucket, count, ...
 -- Returns 1, 0 when the fence refused it, or nil when the stream is gone
 local added = redis.pcall('XADD', KEYS[1], 'NOMKSTREAM', ARGV[2], 'event', 'usage', 'data', ARGV[3])
@@ -31,13 +33,14 @@ if type(added) == 'table' and added.err then
   return added
 end
 if not added then return false end
-redis.call('PUBLISH', ARGV[1], ARGV[2] .. ' usage 0\\n' .. ARGV[3])
+live(ARGV[1], ARGV[2], 'usage', ARGV[3])
 for i = 6, #ARGV, 2 do
   redis.call('HINCRBY', KEYS[2], ARGV[5] .. ARGV[i], ARGV[i + 1])
 end
 if redis.call('TTL', KEYS[2]) < 0 then redis.call('EXPIRE', KEYS[2], ARGV[4]) end
 return 1
 """
+)
 SHA: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 

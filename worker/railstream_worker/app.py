@@ -21,10 +21,10 @@ from railstream.settings import WorkerSettings
 from railstream.telemetry import Telemetry, setup
 from railstream.telemetry.prometheus import CONTENT_TYPE
 from railstream.topology.connect import connect
+from railstream.topology.recovery import FAILURES
 from railstream_engine.engines import Engines
 from railstream_engine.models import Models
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from railstream_worker.attempts.cancels import Cancels
 from railstream_worker.attempts.resources import Tools
@@ -198,7 +198,7 @@ async def wait_for_redis(redis: Redis, settings: WorkerSettings, stopping: async
             await redis.ping()
             await note_history(redis)
             return await ensure_group(redis, keys.jobs(settings.pool))
-        except (RedisError, OSError, TimeoutError) as error:
+        except FAILURES as error:
             if not said:
                 log.warning("waiting for redis: %s", error)
             said = True
@@ -216,7 +216,7 @@ async def _stop(tasks: list[asyncio.Task[Any]]) -> None:
 
 async def _leave(redis: Redis, leases: Leases, pool: str, name: str) -> None:
     """Hand back what was read in the last moment, and take this consumer off the group if nothing pends on it."""
-    with suppress(RedisError, OSError, TimeoutError):
+    with suppress(*FAILURES):
         await worker_records.remove(redis, name)
         pending: list[Any] = await redis.xpending_range(keys.jobs(pool), keys.GROUP, "-", "+", 1000, consumername=name)
         for entry in pending:

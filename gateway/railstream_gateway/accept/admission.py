@@ -17,8 +17,8 @@ from railstream import keys
 from railstream.errors import OverloadedError
 from railstream.logs import Outage
 from railstream.settings import GatewaySettings
+from railstream.topology.recovery import FAILURES
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class Admission:
                 for pool in self._samples:
                     await self.sample(pool)
                 self._outage.end()
-            except (RedisError, OSError, TimeoutError) as error:
+            except FAILURES as error:
                 self._outage.begin(error)
             await asyncio.sleep(INTERVAL)
 

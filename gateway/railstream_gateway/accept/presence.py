@@ -15,8 +15,8 @@ from typing import Final
 
 from railstream import keys
 from railstream.errors import InvalidRequestError
+from railstream.topology.recovery import FAILURES
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from railstream_gateway.accept import records
 
@@ -35,7 +35,7 @@ BEATS: Final = 3
 """In one life."""
 AGAIN: Final = 1.0
 """Seconds until the next beat when one failed."""
-BROKEN: Final = (RedisError, OSError, TimeoutError)
+BROKEN: Final = FAILURES
 
 
 def parse_policy(value: str | None) -> str:

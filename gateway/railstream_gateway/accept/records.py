@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
-from railstream import events, keys, requests
+from railstream import events, keys, live_frame, requests
 from railstream.errors import RequestNotFoundError
 from railstream.events import Cancelled
 from railstream.ids import is_request_id
@@ -54,7 +54,8 @@ return told
 )
 
 _CANCEL: Final = RepeatableScript(
-    _READING
+    live_frame.LUA
+    + _READING
     + """
 -- KEYS events, request   ARGV cancel channel, id, reason, live channel, event data, now, retention, only when unread,
 --                             gateway whose readers do not count, ...
@@ -73,7 +74,7 @@ redis.call('PUBLISH', ARGV[1], ARGV[2])
 if status == 'running' then return first end
 local added = redis.pcall('XADD', KEYS[1], '0-1', 'event', 'cancelled', 'data', ARGV[5])
 if type(added) == 'table' and added.err then return first end
-redis.call('PUBLISH', ARGV[4], '0-1 cancelled 0\\n' .. ARGV[5])
+live(ARGV[4], '0-1', 'cancelled', ARGV[5])
 redis.call('HSET', KEYS[2], 'status', 'cancelled', 'ended', ARGV[6])
 redis.call('EXPIRE', KEYS[1], ARGV[7])
 redis.call('EXPIRE', KEYS[2], ARGV[7])

@@ -11,20 +11,18 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from typing import Any, Final, Protocol
 
-from railstream import keys
+from railstream import keys, live_frame
 from railstream.events import Event
-from railstream.ids import EventId
-from railstream.logs import Outage
-from railstream.topology.link import Link, pack
+from railstream.topology.link import Link, keep_link, pack
+from railstream.topology.recovery import Recovery
 from redis.exceptions import RedisError
 
 log = logging.getLogger(__name__)
 
-BACKOFF: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
-"""Seconds between attempts to reconnect; the last one repeats."""
 CHANNELS_PER_COMMAND: Final = 500
 
 
@@ -118,26 +116,20 @@ class Hub:
 
     async def run(self) -> None:
         """Keep a connection until cancelled."""
-        failures = 0
-        outage = Outage(log, "the live channel from redis")
-        while True:
-            try:
-                link = await Link.open(self._url, self._timeout, self._name)
-                try:
-                    outage.end()
-                    failures = 0
-                    await self._serve(link)
-                finally:
-                    self._link = None
-                    self._sent.clear()
-                    await link.close()
-            except (RedisError, OSError, TimeoutError) as error:
-                outage.begin(error)
-                await asyncio.sleep(BACKOFF[min(failures, len(BACKOFF) - 1)])
-                failures += 1
+        await keep_link(
+            partial(Link.open, self._url, self._timeout, self._name),
+            self._serve,
+            self._disconnected,
+            Recovery(log, "the live channel from redis"),
+        )
 
-    async def _serve(self, link: Link) -> None:
+    def _disconnected(self) -> None:
+        self._link = None
+        self._sent.clear()
+
+    async def _serve(self, link: Link, recovery: Recovery) -> None:
         self._link = link
+        recovery.succeeded()
         self._heard = asyncio.get_running_loop().time()
         subscriptions = iter(list(self._channels.values()))
         while some := tuple(islice(subscriptions, CHANNELS_PER_COMMAND)):
@@ -177,7 +169,7 @@ class Hub:
         if not waiting:
             return
         try:
-            event = parse(payload)
+            event = live_frame.decode(payload)
         except ValueError:
             log.error("not an event on %s: %r", subscription.channel.decode(), payload[:200])
             for listener in waiting:
@@ -199,15 +191,3 @@ class Hub:
     def _other(reply: Any) -> None:
         if isinstance(reply, Exception):
             raise RedisError(str(reply))
-
-
-def parse(payload: bytes) -> Event:
-    """An event as it is published: ``<id> <event> <length of choice>``, a newline, the choice, the data."""
-    head, _, body = payload.partition(b"\n")
-    entry_id, name, length = head.split(b" ")
-    attempt, _, seq = entry_id.partition(b"-")
-    position = EventId(int(attempt), int(seq))
-    if length == b"0":
-        return Event(position, name, body)
-    split = int(length)
-    return Event(position, name, body[split:], body[:split])

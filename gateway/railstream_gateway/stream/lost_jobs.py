@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from railstream import events, keys
+from railstream import events, keys, live_frame
 from railstream.errors import JobLostError, QueueTimeoutError, RailstreamError
 from railstream.events import Failed
 from railstream.requests import MARK, ON_ITS_WAY
@@ -58,7 +58,9 @@ if #pending == 0 then return {ms, there, '', 0, delivered} end
 return {ms, there, pending[1][2], pending[1][3], 1}
 """)
 
-_END: Final = RepeatableScript("""
+_END: Final = RepeatableScript(
+    live_frame.LUA
+    + """
 -- KEYS events, request   ARGV live channel, data of failed, now, retention, status, job, enqueued, attempt, error code
 -- Ends a request that is still as it was seen, above everything that was written. Returns 1 when it did
 local names = {'status', 'job', 'enqueued', 'attempt'}
@@ -69,7 +71,7 @@ end
 local terminal = {finished = true, blocked = true, failed = true, cancelled = true}
 local function append(id, event, data)
   redis.call('XADD', KEYS[1], id, 'event', event, 'data', data)
-  redis.call('PUBLISH', ARGV[1], id .. ' ' .. event .. ' 0\\n' .. data)
+  live(ARGV[1], id, event, data)
 end
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
 if #last > 0 then
@@ -97,7 +99,8 @@ redis.call('HSET', KEYS[2], 'status', 'failed', 'ended', ARGV[3], 'error', ARGV[
 redis.call('EXPIRE', KEYS[1], ARGV[4])
 redis.call('EXPIRE', KEYS[2], ARGV[4])
 return 1
-""")
+"""
+)
 
 _SEEN: Final = RepeatableScript("""
 -- KEYS workers   ARGV name, seconds.  Whether a worker was seen since

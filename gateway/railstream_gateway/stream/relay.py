@@ -15,9 +15,10 @@ from railstream import events, keys
 from railstream.errors import StreamLostError
 from railstream.events import Event, Restarted
 from railstream.ids import START, EventId, parse_event_id
+from railstream.live_frame import PLAIN
 from railstream.requests import ENDED, MARK
+from railstream.topology.recovery import FAILURES
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from railstream_gateway.stream.hub import Hub
 
@@ -31,8 +32,6 @@ BEHIND: Final = 30.0
 """Seconds that a stream may be shorter than what was read of it: its worker writes the lost tail again."""
 RETRY: Final = 0.25
 """Seconds before a read of the stream that failed is tried again."""
-PLAIN: Final = b" chunk 0\n"
-"""Behind the id of a published chunk that has no ``choice``."""
 Check = Callable[[str, float | None, float], Awaitable[bool]]
 """Given a request id, for how many seconds its job has been missing from the queue (``None``: it is not), and how long
 its stream has been silent, ends a request that cannot be answered any more, and returns true when it did."""
@@ -254,7 +253,7 @@ class Relay:
                 self._behind_since = None
                 return batch
             await self._look(missing=bool(page))
-        except (RedisError, OSError, TimeoutError) as error:
+        except FAILURES as error:
             log.debug("the stream of %s cannot be read now: %s", self.request_id, error)
             await self._wait(self._loop.time() + RETRY)
             self._stale = True

@@ -14,7 +14,6 @@ from typing import Annotated, Any
 
 import typer
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 from rich.console import Console
 from rich.table import Table
 
@@ -23,6 +22,7 @@ from railstream.dead_letters import DeadLetter, dead_letters, drop, is_expired, 
 from railstream.errors import ConfigurationError, InvalidRequestError, RailstreamError
 from railstream.settings import Settings, load, redact_url
 from railstream.topology.connect import connect
+from railstream.topology.recovery import FAILURES
 
 ALL = "all"
 OUTCOMES = {
@@ -104,7 +104,7 @@ async def _with_redis(settings: Settings, action: Callable[[Redis, Choice], Awai
     redis = connect(settings.redis_url, settings.redis_timeout, name="railstream-dead")
     try:
         await action(redis, chosen)
-    except (RedisError, OSError, TimeoutError) as error:
+    except FAILURES as error:
         raise ConfigurationError(f"Redis at {redact_url(settings.redis_url)!r} does not answer: {error}") from error
     finally:
         await redis.aclose()

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from redis.exceptions import RedisError
 from rich.console import Console
 from rich.table import Table
 
@@ -24,6 +23,7 @@ from railstream.errors import ConfigurationError
 from railstream.prices import cost_of, estimated_cost_of, prices_of
 from railstream.settings import Settings, load, redact_url
 from railstream.topology.connect import connect
+from railstream.topology.recovery import FAILURES
 from railstream.usage import Account, Totals
 
 UNITS = {"d": 1, "w": 7}
@@ -95,7 +95,7 @@ async def _read(settings: Settings, days: list[str]) -> dict[Account, Totals]:
     try:
         async with aclosing(connect(settings.redis_url, settings.redis_timeout, name="usage", pool_size=2)) as redis:
             return await ledger.read(redis, days)
-    except (RedisError, OSError, TimeoutError) as error:
+    except FAILURES as error:
         raise ConfigurationError(f"Redis at {redact_url(settings.redis_url)!r} does not answer: {error}") from error
 
 

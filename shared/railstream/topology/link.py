@@ -8,7 +8,7 @@ not reconnected: when reading raises, its owner opens another.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import hiredis
@@ -19,12 +19,38 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from railstream.topology.connect import cancellable
+from railstream.topology.recovery import FAILURES, Recovery
 
 
 def pack(*args: bytes) -> bytes:
     """One command in RESP."""
     command: bytes = hiredis.pack_command(args)  # type: ignore[arg-type]  # its stub means a tuple of one
     return command
+
+
+async def keep_link(
+    connect: Callable[[], Awaitable[Link]],
+    serve: Callable[[Link, Recovery], Awaitable[None]],
+    disconnected: Callable[[], None],
+    recovery: Recovery,
+) -> None:
+    """Until cancelled: connect, serve, and connect again whenever that ends.
+
+    Args:
+        connect: opens a link.
+        serve: uses it until it breaks, which raises; calls ``recovery.succeeded`` as soon as the link works.
+        disconnected: called before a link is closed, however it ended.
+    """
+    while True:
+        try:
+            link = await connect()
+            try:
+                await serve(link, recovery)
+            finally:
+                disconnected()
+                await link.close()
+        except FAILURES as error:
+            await recovery.failed(error)
 
 
 class Link(asyncio.Protocol):

@@ -10,7 +10,7 @@ from railstream import events
 from railstream.events import Event
 from railstream.ids import START, EventId
 from railstream_gateway.accept.presence import grace_of, parse_policy
-from railstream_gateway.stream.hub import Hub, parse
+from railstream_gateway.stream.hub import Hub
 from railstream_gateway.stream.relay import Gap, Relay
 
 STARTED = events.encode(events.Started("chatcmpl-1", "m", 1))
@@ -141,19 +141,6 @@ async def test_what_waits_for_a_slow_reader_is_bounded() -> None:
         reader.deliver(at(1, seq, data=b"x" * 60))
     assert overflows
     assert reader._inbox_bytes <= 100
-
-
-def test_a_message_is_parsed_with_and_without_a_choice() -> None:
-    assert parse(b'1-10 chunk 0\n{"a":\n1}') == Event(EventId(1, 10), b"chunk", b'{"a":\n1}')
-    assert parse(b'1-2 chunk 11\n{"index":1}{"a":1}') == Event(EventId(1, 2), b"chunk", b'{"a":1}', b'{"index":1}')
-
-
-@pytest.mark.parametrize(
-    "payload", [b"", b"nonsense", b"1 chunk 0\n", b"1-a chunk 0\n", b"1-1 chunk x\n{}", b"1-1 chunk\n"]
-)
-def test_a_message_that_is_none_is_a_value_error(payload: bytes) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - any kind of it
-        parse(payload)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from railstream import keys
-from railstream.logs import Outage
-from railstream.topology.link import Link, pack
+from railstream.topology.link import Link, keep_link, pack
+from railstream.topology.recovery import FAILURES, Recovery
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 log = logging.getLogger(__name__)
 
@@ -44,23 +44,18 @@ class Cancels:
             tasks.create_task(self._look_often())
 
     async def _listen_always(self) -> None:
-        outage = Outage(log, "the channel of cancels, whose flags are looked at instead,")
-        while True:
-            try:
-                link = await Link.open(self._url, self._timeout, self._name)
-                try:
-                    await self._listen(link, outage)
-                finally:
-                    await link.close()
-            except (RedisError, OSError, TimeoutError) as error:
-                outage.begin(error)
-                await asyncio.sleep(0.5)
+        await keep_link(
+            partial(Link.open, self._url, self._timeout, self._name),
+            self._listen,
+            lambda: None,
+            Recovery(log, "the channel of cancels, whose flags are looked at instead,"),
+        )
 
-    async def _listen(self, link: Link, outage: Outage) -> None:
+    async def _listen(self, link: Link, recovery: Recovery) -> None:
         link.write(pack(b"SUBSCRIBE", keys.CANCEL_CHANNEL.encode()))
         while True:
             replies = await link.read()
-            outage.end()
+            recovery.succeeded()
             for reply in replies:
                 if isinstance(reply, list) and reply[0] == b"message":
                     request_id, _, reason = reply[2].decode().partition(" ")
@@ -71,7 +66,7 @@ class Cancels:
             await asyncio.sleep(LOOK_EVERY)
             try:
                 await self.look()
-            except (RedisError, OSError, TimeoutError) as error:
+            except FAILURES as error:
                 log.debug("cancel flags cannot be read: %s", error)
 
     async def look(self) -> None:

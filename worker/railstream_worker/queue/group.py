@@ -7,8 +7,9 @@ import logging
 from typing import Any, Final
 
 from railstream import keys, worker_records
+from railstream.topology.recovery import FAILURES
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from railstream_worker.queue.scripts import FORGET_CONSUMER
 
@@ -30,7 +31,7 @@ async def ensure_group(client: Redis, stream: str) -> None:
     """
     try:
         await client.xgroup_create(stream, keys.GROUP, id="0", mkstream=True)
-    except (RedisError, OSError, TimeoutError) as error:
+    except FAILURES as error:
         if "BUSYGROUP" not in str(error):
             log.debug("the group of %s cannot be made now: %s", stream, error)
     else:
@@ -43,7 +44,7 @@ async def forget_dead_often(redis: Redis, stream: str) -> None:
         await asyncio.sleep(FORGET_EVERY)
         try:
             await forget_dead(redis, stream)
-        except (RedisError, OSError, TimeoutError) as error:
+        except FAILURES as error:
             log.debug("dead workers cannot be removed now: %s", error)
 
 

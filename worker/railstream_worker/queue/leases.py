@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 from railstream import job as jobs
 from railstream import keys, worker_records
+from railstream.topology.recovery import FAILURES
 from railstream.worker_records import WorkerRecord
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from railstream_worker.queue.deliveries import Deliveries
 from railstream_worker.queue.group import ensure_group, is_missing
@@ -92,7 +93,7 @@ class Leases:
             try:
                 await self.renew()
                 self.writing.found()
-            except (RedisError, OSError, TimeoutError) as error:
+            except FAILURES as error:
                 self.writing.lost(error)
             await asyncio.sleep(self._lease / 5)
 
@@ -172,7 +173,7 @@ class Leases:
         self._given_up[entry] = deliveries - 1
         try:
             await self._deliveries.give_back(entry, deliveries - 1)
-        except (RedisError, OSError, TimeoutError) as error:
+        except FAILURES as error:
             if not is_outage(error) and not is_missing(error):
                 raise
             log.debug("job %s is handed back later: %s", entry.decode(), error)

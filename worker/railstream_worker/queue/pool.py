@@ -11,7 +11,7 @@ from railstream import keys, worker_records
 from railstream.errors import JobNotUnderstoodError
 from railstream.events import Failed
 from railstream.job import Envelope
-from redis.exceptions import RedisError
+from railstream.topology.recovery import FAILURES
 
 from railstream_worker.attempts.attempt import Attempt, Stop
 from railstream_worker.attempts.resources import Tools
@@ -69,7 +69,7 @@ class Pool:
                 await asyncio.sleep(self.rest)  # else this worker could be the first to look again
             else:
                 await self._end_unread(arrival, envelope, reason)
-        except (RedisError, OSError, TimeoutError) as error:
+        except FAILURES as error:
             log.warning("entry %s of the job stream waits for redis: %s", arrival.entry.decode(), error)
         finally:
             self._slots.give_back()

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from railstream import keys
+from railstream.topology.recovery import FAILURES
 from railstream_engine.providers.quota import Booking, Limit, QuotaUnavailable
 from redis.asyncio import Redis
 from redis.commands.core import AsyncScript
-from redis.exceptions import RedisError
 
 SLICES: Final = 60
 
@@ -91,5 +91,5 @@ class RedisQuota:
     async def _ask(self, script: AsyncScript, limit: Limit, args: list[int]) -> Any:
         try:
             return await script(keys=[keys.limit(limit.name)], args=args)
-        except (RedisError, OSError, TimeoutError) as error:
+        except FAILURES as error:
             raise QuotaUnavailable(str(error)) from error

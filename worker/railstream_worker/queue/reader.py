@@ -17,10 +17,9 @@ from typing import Any, Final
 
 from faststream.redis import BinaryMessageFormatV1
 from railstream import keys
-from railstream.logs import Outage
 from railstream.requests import DATA
+from railstream.topology.recovery import FAILURES, Recovery
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from railstream_worker.queue.group import ensure_group, is_missing
 from railstream_worker.queue.leases import Leases
@@ -30,8 +29,6 @@ log = logging.getLogger(__name__)
 
 BLOCK_MS: Final = 500
 """Milliseconds that a blocking read holds a slot at most, so that the other loop gets its turn at the last one."""
-PAUSES: Final = (0.1, 0.2, 0.5, 1.0)
-"""Seconds to wait after the first, second, … error in a row; the last one repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,21 +108,17 @@ class JobReader:
         rest: float,
     ) -> None:
         """``rest``: seconds to wait when there was no job."""
-        outage = Outage(log, what)
-        errors = 0
+        recovery = Recovery(log, what)
         while True:
             await ready()
             try:
                 found = await self._read(next_job)
-            except (RedisError, OSError, TimeoutError) as error:
+            except FAILURES as error:
                 if is_missing(error):
                     await ensure_group(self._redis, self._stream)
-                outage.begin(error)
-                await asyncio.sleep(PAUSES[min(errors, len(PAUSES) - 1)])
-                errors += 1
+                await recovery.failed(error)
                 continue
-            outage.end()
-            errors = 0
+            recovery.succeeded()
             if not found:
                 await asyncio.sleep(rest)
 

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from railstream import live_frame
+
 GUARD_TTL: Final = 24 * 3600
 """Seconds that the keys of a request live when nobody ever ends it."""
-
-_LIVE: Final = """
-local function live(channel, id, event, data)
-  redis.call('PUBLISH', channel, id .. ' ' .. event .. ' 0\\n' .. data)
-end
-"""
 
 _SINCE: Final = """
 -- Milliseconds since which this Redis has forgotten nothing; 0 when it never restarted and was never promoted.
@@ -42,7 +38,7 @@ return since(KEYS[1])
 )
 
 RESERVE: Final = (
-    _LIVE
+    live_frame.LUA
     + _SINCE
     + """
 -- KEYS events, request, history   ARGV channel, job entry, worker, now, ttl, started, reason
@@ -98,7 +94,7 @@ return reply
 )
 
 END: Final = (
-    _LIVE
+    live_frame.LUA
     + """
 -- KEYS events, request   ARGV channel, id, event, data, now, retention
 -- Returns 1, 0 when the fence refused it, or nil when the stream is gone
@@ -117,7 +113,7 @@ return 1
 )
 
 OPEN_AGAIN: Final = (
-    _LIVE
+    live_frame.LUA
     + """
 -- KEYS events   ARGV channel, id, event, data, ttl.  The first event of an attempt, for a Redis that has lost it
 -- Returns 1, or 0 when it is there, or when a later one is
@@ -133,7 +129,7 @@ return 1
 )
 
 FAIL: Final = (
-    _LIVE
+    live_frame.LUA
     + """
 -- KEYS events, request   ARGV channel, data of failed, now, retention, job entry
 -- Ends the stream of a job that no attempt runs. Returns 1, or 0 when it has ended, or another entry of it is run

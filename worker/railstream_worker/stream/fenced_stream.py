@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
-from railstream import keys
+from railstream import keys, live_frame
 from railstream.ids import START, EventId
+from railstream.live_frame import PLAIN
 from railstream.topology.link import pack
 
 from railstream_worker.queue.scripts import GUARD_TTL, OPEN_AGAIN
 from railstream_worker.stream.appends import Append, History, Packed, Told
+
+_PLAIN_CHUNK: Final = b"%b%d\r\n%b%b%d\r\n%b%b%d\r\n%b" + PLAIN + b"%b\r\n"
+"""XADD and PUBLISH of a chunk that has only a delta, packed by hand: most of what a worker sends is this."""
+_PLAIN_LENGTH: Final = len(PLAIN)
 
 
 class Batch(Protocol):
@@ -77,7 +82,7 @@ class FencedStream:
             return
         entry_id = b"%d-%d" % (self.attempt, self.sent + 1)
         added = pack(b"XADD", self.key, b"NOMKSTREAM", entry_id, b"event", name, b"data", data)
-        told = pack(b"PUBLISH", self.channel, b"%b %b 0\n%b" % (entry_id, name, data))
+        told = pack(b"PUBLISH", self.channel, live_frame.encode(entry_id, name, data))
         self._hand_over(Packed(added + told))
 
     def script(self, script: str, keys_: tuple[bytes, ...], *args: bytes) -> asyncio.Future[bool]:
@@ -102,7 +107,7 @@ class FencedStream:
         """The bytes of an append: for a chunk, XADD and PUBLISH of the same entry."""
         entry_id = b"%d-%d" % (self.attempt, seq)
         if isinstance(append, bytes):
-            return b"%b%d\r\n%b%b%d\r\n%b%b%d\r\n%b chunk 0\n%b\r\n" % (
+            return _PLAIN_CHUNK % (
                 self._head,
                 len(entry_id),
                 entry_id,
@@ -110,7 +115,7 @@ class FencedStream:
                 len(append),
                 append,
                 self._publish,
-                len(entry_id) + 9 + len(append),
+                len(entry_id) + _PLAIN_LENGTH + len(append),
                 entry_id,
                 append,
             )
@@ -118,7 +123,7 @@ class FencedStream:
             return append.command
         delta, choice = append
         fields = (b"event", b"chunk", b"data", delta, b"choice", choice)
-        live = b"%b chunk %d\n%b%b" % (entry_id, len(choice), choice, delta)
+        live = live_frame.encode(entry_id, b"chunk", delta, choice)
         return pack(b"XADD", self.key, b"NOMKSTREAM", entry_id, *fields) + pack(b"PUBLISH", self.channel, live)
 
     def confirm(self, seq: int) -> None:

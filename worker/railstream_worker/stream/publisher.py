@@ -14,13 +14,14 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import hiredis
 from railstream import keys
 from railstream.ids import parse_event_id
-from railstream.logs import Outage
-from railstream.topology.link import Link, pack
+from railstream.topology.link import Link, keep_link, pack
+from railstream.topology.recovery import Recovery
 from redis.exceptions import RedisError
 
 from railstream_worker.stream.appends import HISTORY, Append, Packed
@@ -37,8 +38,6 @@ MOST_AT_ONCE = 1000
 MULTI, EXEC = pack(b"MULTI"), pack(b"EXEC")
 PROBE = pack(b"SETRANGE", keys.NEVER.encode(), b"0", b"")
 """Changes nothing, and is refused whenever an append would be."""
-BACKOFF = (0.05, 0.1, 0.2, 0.5, 1.0)
-"""Seconds between attempts to reconnect; the last one repeats."""
 
 
 class Publisher:
@@ -129,26 +128,20 @@ class Publisher:
 
     async def run(self) -> None:
         """Keep a connection until cancelled."""
-        failures = 0
-        outage = Outage(log, "redis, for which tokens wait,")
-        while True:
-            try:
-                link = await Link.open(self._url, self._timeout, self._name)
-                try:
-                    async with asyncio.timeout(self._timeout):
-                        await self._recover(link)
-                    outage.end()
-                    failures = 0
-                    await self._read(link)
-                finally:
-                    self._drop()
-                    await link.close()
-            except (RedisError, OSError, TimeoutError) as error:
-                outage.begin(error)
-                await asyncio.sleep(BACKOFF[min(failures, len(BACKOFF) - 1)])
-                failures += 1
+        await keep_link(
+            partial(Link.open, self._url, self._timeout, self._name),
+            self._serve,
+            self._disconnected,
+            Recovery(log, "redis, for which tokens wait,"),
+        )
 
-    def _drop(self) -> None:
+    async def _serve(self, link: Link, recovery: Recovery) -> None:
+        async with asyncio.timeout(self._timeout):
+            await self._recover(link)
+        recovery.succeeded()
+        await self._read(link)
+
+    def _disconnected(self) -> None:
         self._link = None
         self.connected.clear()
         self._outbox.clear()
