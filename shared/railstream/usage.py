@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from railstream import events, keys, live_frame
 from railstream.events import Usage
 from railstream.ids import partition_of
+from railstream.topology.repeating import RepeatableScript
 
 KEEP_DAYS: Final = 90
 DAY_SECONDS: Final = 24 * 3600
@@ -41,6 +42,17 @@ if redis.call('TTL', KEYS[2]) < 0 then redis.call('EXPIRE', KEYS[2], ARGV[4]) en
 return 1
 """
 )
+CORRECT: Final = RepeatableScript("""
+-- KEYS request, usage of the day   ARGV call, seconds to keep, field prefix, bucket, count, ...
+-- Adds counts to those of a call that is recorded already, once. Returns 1, or 0 when that was done
+if redis.call('HSETNX', KEYS[1], 'counted:' .. ARGV[1], 1) == 0 then return 0 end
+for i = 4, #ARGV, 2 do
+  redis.call('HINCRBY', KEYS[2], ARGV[3] .. ARGV[i], ARGV[i + 1])
+end
+if redis.call('TTL', KEYS[1]) < 0 then redis.call('EXPIRE', KEYS[1], ARGV[2]) end
+if redis.call('TTL', KEYS[2]) < 0 then redis.call('EXPIRE', KEYS[2], ARGV[2]) end
+return 1
+""")
 SHA: Final = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -88,13 +100,29 @@ BUCKETS: Final = tuple(field.name for field in fields(Totals))
 def entry(request_id: str, tenant: str, usage: Usage, *, day: str = "", keep_days: int = KEEP_DAYS) -> Entry:
     """What `SCRIPT` needs to record one call. ``day`` is today in UTC when it is not given."""
     counts = _counts(usage)
-    prefix = "".join(f"{_quote(part)}|" for part in (usage.model, tenant, usage.task))
-    args = [events.encode(usage)[1], b"%d" % (keep_days * DAY_SECONDS), prefix.encode()]
+    args = [events.encode(usage)[1], b"%d" % (keep_days * DAY_SECONDS), _prefix(usage, tenant)]
     for bucket in BUCKETS:
         if count := getattr(counts, bucket):
             args += [bucket.encode(), b"%d" % count]
     ledger = keys.usage(partition_of(request_id), day or today())
     return Entry((keys.events(request_id).encode(), ledger.encode()), tuple(args))
+
+
+async def correct(redis: Redis, request_id: str, tenant: str, before: Usage, after: Usage, *, day: str) -> None:
+    """Put ``after`` in the place of ``before`` in the counts of that day, once, for a call that is recorded.
+
+    Raises:
+        redis.RedisError: it may be repeated.
+    """
+    old, new = _counts(before), _counts(after)
+    changes = [(bucket, getattr(new, bucket) - getattr(old, bucket)) for bucket in BUCKETS]
+    args = [part for bucket, change in changes if change for part in (bucket, change)]
+    own = (keys.request(request_id), keys.usage(partition_of(request_id), day))
+    await redis.eval(CORRECT, 2, *own, after.call, KEEP_DAYS * DAY_SECONDS, _prefix(after, tenant), *args)
+
+
+def _prefix(usage: Usage, tenant: str) -> bytes:
+    return "".join(f"{_quote(part)}|" for part in (usage.model, tenant, usage.task)).encode()
 
 
 def today() -> str:

@@ -68,6 +68,9 @@ class Client:
     """Somebody has asked for it."""
     forgotten: bool = False
     """Redis was made to forget a part of its last moments while this client was there, or just before."""
+    job_may_be_lost: bool = False
+    """Somebody has taken the job stream away: then an end that says so is asked again, with the same key."""
+    asked_again: int = 0
     request_id: str = ""
     frames: list[Frame] = field(default_factory=list)
     before_gaps: list[list[Frame]] = field(default_factory=list)
@@ -112,6 +115,9 @@ class Client:
             while not self.done and not self.lost:
                 with contextlib.suppress(*BROKEN):
                     await self._connect()
+                if self.job_may_be_lost and self.done and (self.error or {}).get("code") == "job_lost":
+                    self.asked_again += 1
+                    self.request_id, self.frames = "", []
         self.ended_at = time.time()
         return self
 

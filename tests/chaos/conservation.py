@@ -5,13 +5,14 @@ It shares no code with the product but the event ids and the keys.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 from chaos.clients import Client
-from chaos.world import World
+from chaos.world import CONTINUING, World
 from harness.sse import opened
 from railstream import keys
 from railstream.ids import EventId, parse_event_id
@@ -48,6 +49,10 @@ async def check(world: World, clients: list[Client], *, replays: int = 20) -> Ve
     for client in clients:
         verdict.counts["requests"] += 1
         verdict.counts["resumes"] += max(0, client.connections - 1 - client.refusals)
+        verdict.counts["asked again after a lost job"] += client.asked_again
+        verdict.counts[
+            "of models that continue" if client.question.config == CONTINUING else "of models that do not"
+        ] += 1
         verdict.counts["gaps said"] += len(client.before_gaps)
         if client.before_gaps and not client.forgotten:
             verdict.breach("lost", client, "it was told of a gap, and nothing had been forgotten")
@@ -61,6 +66,9 @@ async def check(world: World, clients: list[Client], *, replays: int = 20) -> Ve
         log = read_log(world, client.request_id)
         if client.forgotten and not log and client.text == client.question.answer:
             verdict.counts["ended before a loss"] += 1
+            continue
+        if client.forgotten and client.text == client.question.answer and log[-1][1] not in TERMINAL:
+            await _ends_for_a_reader(verdict, world, client)  # redis forgot its end, and its job was taken away
             continue
         _one_stream(verdict, client, log)
         _same_frames(verdict, client, log)
@@ -162,6 +170,18 @@ def _usage(verdict: Verdict, client: Client, log: list[Entry], calls: list[dict[
             verdict.breach("money", client, f"a call that died with its worker is not recorded as lost: {call}")
         else:
             verdict.counts["calls that died before their first word"] += 1
+
+
+async def _ends_for_a_reader(verdict: Verdict, world: World, client: Client) -> None:
+    """A stream that its client had whole and that nobody will write any more: whoever reads it is told so."""
+    gateway = world.live_gateway()
+    assert gateway is not None
+    async with asyncio.timeout(60), opened(f"{gateway.api}/chat/completions/{client.request_id}?stream=true") as stream:
+        await stream.read()
+    ends = [name for _, name, _ in read_log(world, client.request_id) if name in TERMINAL]
+    if not stream.done or len(ends) != 1:
+        return verdict.breach("hidden", client, f"a later reader saw no end, and the log holds {ends}")
+    verdict.counts["served whole, then forgotten with its job"] += 1
 
 
 async def _replay(verdict: Verdict, world: World, client: Client) -> None:

@@ -8,18 +8,27 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import cast
 
+import msgspec
+import redis
 from chaos import proxy
-from chaos.clients import Client
+from chaos.clients import Client, Question
 from chaos.proxy import Fault, Proxy
+from chaos.refusals import REFUSALS, refusing
 from chaos.takeovers import Takeovers
 from chaos.world import LEASE, SCAN, World
 from harness.processes import Gateway, Worker
 from harness.redis_server import RedisServer
 from harness.sse import fetch
+from harness.stack import MODEL
 from harness.waiting import until
+from railstream import job as jobs
+from railstream import keys, requests
+from railstream.ids import new_request_id
+from railstream.job import Job
 
 LEFT = 1
 """Processes of each kind that stay up, so that it is known who takes over."""
+JOB_STREAM_LOSSES = ("DEL", "XTRIM", "XGROUP DESTROY")
 NETWORK: dict[str, Fault] = {
     "latency": proxy.latency(0.05),
     "bandwidth": proxy.bandwidth(40_000),
@@ -41,6 +50,8 @@ class Faults:
         self.takeovers = Takeovers(world)
         self._random = world.random
         self._busy: set[str] = set()
+        self.wrong: list[str] = []
+        """What a fault itself found to be other than promised."""
 
     @property
     def running(self) -> list[Client]:
@@ -156,6 +167,61 @@ class Faults:
         for client in self.clients:
             client.forgotten = client.forgotten or not client.ended_at or client.ended_at > since
 
+    async def refuse_writes(self, kind: str = "", seconds: float = 2 * LEASE) -> bool:
+        """Redis answers and takes no writes for a while; see `chaos.refusals`."""
+        if "redis" in self._busy:
+            return False
+        self._busy.add("redis")
+        kind = kind or self._random.choice(REFUSALS)
+        refusal = refusing(self.world.redis, kind)
+        self.takeovers.disturb()
+        try:
+            await asyncio.to_thread(refusal.__enter__)
+            try:
+                await asyncio.sleep(seconds)  # what is waited for is that time passes
+            finally:
+                await asyncio.to_thread(refusal.__exit__, None, None, None)
+        finally:
+            self._busy.discard("redis")
+        self.injected[f"redis refuses writes: {kind}"] += 1
+        self.takeovers.disturb()
+        return True
+
+    async def lose_job_stream(self, how: str = "") -> bool:
+        """The job stream alone is lost. Whoever waits in it, or whose worker dies now, is told, and asks again."""
+        how = how or self._random.choice(JOB_STREAM_LOSSES)
+        try:
+            with self.world.redis.client() as client:
+                for asked in self.clients:
+                    asked.job_may_be_lost = asked.job_may_be_lost or (not asked.ended_at and how != "XGROUP DESTROY")
+                _lose(client, how)
+        except redis.RedisError:
+            return False
+        self.takeovers.disturb()
+        self.injected[f"job stream lost: {how}"] += 1
+        return True
+
+    async def later_job(self) -> bool:
+        """A job of a release that no worker here understands: it ends at once, with an error that says so."""
+        job = Job(id=new_request_id(), model=MODEL, created=time.time(), configs=("main",), messages=[])
+        fields = requests.encode(job, pool="", policy="continue")
+        later = msgspec.json.encode(msgspec.to_builtins(job) | {"version": jobs.VERSION + 9})
+        try:
+            with self.world.redis.client() as client:
+                client.hset(keys.request(job.id), mapping={"status": "queued", **fields})
+                client.expire(keys.request(job.id), requests.TTL)
+                entry = client.xadd(keys.jobs(), {requests.DATA: later})
+                client.hset(keys.request(job.id), requests.MARK, entry)
+        except redis.RedisError:
+            return False
+        self.injected["jobs of a later release"] += 1
+        reader = Client(self.world, Question("", 0, 1), request_id=job.id, patience=120)
+        await reader.run()
+        code = (reader.error or {}).get("code")
+        if code not in ("job_not_understood", "job_lost") or reader.text:
+            self.wrong.append(f"a job of a later release ended with {code}: {reader.lost or reader.text[:80]}")
+        return True
+
     async def flush_redis(self) -> bool:
         """FLUSHALL: everything is gone, and nobody is disconnected."""
         self.takeovers.disturb()
@@ -193,6 +259,16 @@ class Faults:
         client.cancelled = True
         self.injected["cancels"] += 1
         return True
+
+
+def _lose(client: redis.Redis, how: str) -> None:
+    match how:
+        case "DEL":
+            client.delete(keys.jobs())
+        case "XTRIM":
+            client.xtrim(keys.jobs(), maxlen=0, approximate=False)
+        case _:
+            client.xgroup_destroy(keys.jobs(), keys.GROUP)
 
 
 async def break_line(line: Proxy, name: str, seconds: float) -> None:

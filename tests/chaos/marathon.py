@@ -22,6 +22,11 @@ from harness.waiting import until
 EXCLUSIVE = ("redis_kills", "failovers")
 """What nothing else may be judged by: they take their turn alone."""
 
+FAULTS = (
+    *("worker_kills", "gateway_kills", "zombies", "redis_kills", "failovers", "cancels", "network_faults"),
+    *("write_refusals", "job_stream_losses", "later_jobs"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -39,12 +44,14 @@ class Plan:
     failovers: int = 3
     cancels: int = 50
     network_faults: int = 40
+    write_refusals: int = 12
+    job_stream_losses: int = 6
+    later_jobs: int = 10
     client_cuts: float = 1.0
     """Per stream, on average."""
 
     def faults(self) -> list[str]:
-        names = ("worker_kills", "gateway_kills", "zombies", "redis_kills", "failovers", "cancels", "network_faults")
-        return [name for name in names for _ in range(getattr(self, name))]
+        return [name for name in FAULTS for _ in range(getattr(self, name))]
 
 
 @dataclass
@@ -69,6 +76,9 @@ class Marathon:
             "failovers": lambda: acts.fail_over(self.world.random.uniform(0.2, 1.5)),
             "cancels": acts.cancel,
             "network_faults": acts.break_network,
+            "write_refusals": acts.refuse_writes,
+            "job_stream_losses": acts.lose_job_stream,
+            "later_jobs": acts.later_job,
         }
 
     async def run(self) -> Verdict:
@@ -146,8 +156,9 @@ class Marathon:
         self._judged |= {id(client) for client in ended}
         found = await check(self.world, ended)
         self.verdict.counts += found.counts
-        self.verdict.wrong += found.wrong
-        for wrong in found.wrong:
+        self.verdict.wrong += found.wrong + self.faults.wrong
+        self.faults.wrong, wrongs = [], found.wrong + self.faults.wrong
+        for wrong in wrongs:
             self.say(wrong)
 
     def _progress(self, number: int, total: int, seconds: float) -> str:

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from chaos.faults import JOB_STREAM_LOSSES
 from chaos.marathon import Marathon, totals
+from chaos.refusals import REFUSALS
 from chaos.takeovers import quantile
 from chaos.world import LEASE, SCAN
 
@@ -20,6 +22,9 @@ FAULTS = (
     "failovers",
     "network faults",
     "cancels",
+    *(f"redis refuses writes: {kind}" for kind in REFUSALS),
+    *(f"job stream lost: {how}" for how in JOB_STREAM_LOSSES),
+    "jobs of a later release",
 )
 
 
@@ -52,6 +57,8 @@ def table(found: dict[str, Any]) -> str:
     injected, seen, takeover = found["injected"], found["seen"], found["takeover"]
     rows = [(name, injected.get(name, 0)) for name in FAULTS]
     rows.append(("connections that clients cut or lost, and resumed", seen.get("resumes", 0)))
+    rows.append(("requests to a model that continues its own text", seen.get("of models that continue", 0)))
+    rows.append(("requests to a model that does not", seen.get("of models that do not", 0)))
     wide = max(len(name) for name, _ in rows)
     lines = [f"| {'fault'.ljust(wide)} | injected |", f"|{'-' * (wide + 2)}|---------:|"]
     lines += [f"| {name.ljust(wide)} | {count:8} |" for name, count in rows]
@@ -64,6 +71,8 @@ def table(found: dict[str, Any]) -> str:
         f"Lease + scan: {takeover['lease + scan']} s.",
         f"Losses that a failover made and that were said: {seen.get('gaps said', 0)} gaps, "
         f"{seen.get('losses said', 0)} requests.",
+        f"Jobs that were lost with their stream, and whose requests were asked again: "
+        f"{seen.get('asked again after a lost job', 0)}.",
         f"Seed {found['seed']}, {found['seconds']} s, {found['streams at once']} streams at once.",
     ]
     return "\n".join(lines)

@@ -31,6 +31,9 @@ async def test_g16_everything_at_once_loses_nothing_doubles_nothing_and_hides_no
         failovers=1,
         cancels=4,
         network_faults=4,
+        write_refusals=2,
+        job_stream_losses=1,
+        later_jobs=1,
     )
     ran = await run(plan, tmp_path / "world", print)
     found = figures(ran, 0)

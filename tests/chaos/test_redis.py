@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 from chaos import stories
 from chaos.clients import Client
 from chaos.conftest import StartWorld
 from chaos.faults import Faults, streaming
+from chaos.refusals import REFUSALS
 from chaos.world import LEASE, World
 from harness.redis_server import Fsync
 from harness.sse import opened
@@ -135,30 +134,29 @@ async def test_g6_a_master_that_became_a_replica_is_no_place_to_write_and_nobody
     clients = stories.ask(world, 4, words=60)
     tasks = stories.start(clients)
     await streaming(clients)
-    with world.redis.client() as redis:  # READONLY, as a client sees it whose name still points to the old master
-        command: Callable[..., Any] = redis.execute_command
-        command("CONFIG", "SET", "min-replicas-to-write", "1")
-        await asyncio.sleep(1)  # shorter than the lease: they only have to wait
-        command("CONFIG", "SET", "min-replicas-to-write", "0")
+    await Faults(world, clients).refuse_writes("read-only", 1)  # shorter than the lease: they only have to wait
     verdict = await stories.judged(world, clients, tasks)
     assert verdict.counts["finished"] == 4
 
 
-@pytest.mark.parametrize("setting", ["maxmemory", "min-replicas-to-write"])
+@pytest.mark.parametrize("kind", REFUSALS)
 async def test_g19_a_redis_that_takes_no_writes_for_many_leases_kills_no_accepted_job(
-    start_world: StartWorld, setting: str
+    start_world: StartWorld, kind: str
 ) -> None:
     world = await start_world(settings={"RAILSTREAM_MAX_DELIVERIES": "3"})
     clients = stories.ask(world, 6, words=80)
     tasks = stories.start(clients)
     await streaming(clients)
+    late = stories.ask(world, 2, words=20)  # they ask while nothing can be accepted
     with world.redis.client() as redis:
         before = redis.xlen(keys.DEAD)
-        redis.config_set(setting, "1")
-        await asyncio.sleep(6 * LEASE)  # what is waited for is that time passes
-        redis.config_set(setting, "0")
-    verdict = await stories.judged(world, clients, tasks)
-    assert verdict.counts["finished"] == 6
+    refusal = asyncio.create_task(Faults(world, clients).refuse_writes(kind, 6 * LEASE))
+    await asyncio.sleep(LEASE)
+    tasks += stories.start(late)
+    await refusal
+    verdict = await stories.judged(world, clients + late, tasks)
+    assert verdict.counts["finished"] == 8
+    assert verdict.counts["gaps said"] == 0
     with world.redis.client() as redis:
         assert redis.xlen(keys.DEAD) == before
 

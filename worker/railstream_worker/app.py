@@ -28,6 +28,7 @@ from redis.asyncio import Redis
 
 from railstream_worker.attempts.cancels import Cancels
 from railstream_worker.attempts.resources import Tools
+from railstream_worker.attempts.usage_drains import UsageDrains
 from railstream_worker.pages import Pages
 from railstream_worker.queue.group import ensure_group, forget_dead_often
 from railstream_worker.queue.leases import Leases
@@ -104,11 +105,13 @@ def create_worker(
         on_refused=telemetry.instruments.fenced,
     )
     leases = Leases(redis, pool=settings.pool, worker=name, lease=settings.lease, redis_timeout=settings.redis_timeout)
+    drains = UsageDrains(redis, leases.writing, most=settings.concurrency)
     engines = Engines()
     tools = Tools(
         redis=redis,
         publisher=publisher,
         leases=leases,
+        drains=drains,
         configs=configs,
         models=models or Models(RedisQuota(redis)),
         engines=engines,
@@ -158,9 +161,11 @@ def create_worker(
             tasks = [services.start(name, service) for name, service in running.items()]
             stack.push_async_callback(_stop, tasks)
             stack.push_async_callback(_leave, redis, leases, settings.pool, name)
+            stack.push_async_callback(drains.wait)
             stack.push_async_callback(pool.drain, settings.drain_timeout)
             reading = {"reading new jobs": reader.read_new, "reading expired jobs": reader.read_expired}
             stack.push_async_callback(_stop, [services.start(name, service) for name, service in reading.items()])
+            stack.callback(drains.close)
             stack.callback(slots.close)
             yield
 
@@ -169,6 +174,7 @@ def create_worker(
     @app.on_shutdown
     async def take_no_more() -> None:
         slots.close()
+        drains.close()
 
     return app
 

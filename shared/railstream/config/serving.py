@@ -26,6 +26,14 @@ class Deadlines(Section):
     total: Seconds = 600
 
 
+class UsageDrain(Section):
+    """How far a call that was cut (cancelled, or blocked by a rail) is read on, for the usage at its end."""
+
+    seconds: Seconds = 10
+    tokens: Annotated[int, Field(gt=0)] = 2000
+    """Of what is read on, by our estimate. The provider bills them."""
+
+
 class Price(Section):
     """Dollars per million tokens."""
 
@@ -50,6 +58,9 @@ class Serving(Section):
     allow_request_rails: bool | None = None
     """Whether a request may switch rails off (``options.rails``, ``context.check_facts``, …). Not given: not over HTTP;
     in process, where the caller is the operator, it may."""
+    usage_drain: UsageDrain | None = None
+    """Given: a call that is cut is read to its end for its true usage. Not given: its upstream is closed at once, and
+    an estimate stands in the ledger."""
     prices: Mapping[str, Price] = {}
     """By model name."""
 

@@ -108,6 +108,7 @@ NEUTRAL: Final = frozenset({
     ("rails", "config", "injection_detection", "yara_path"), ("rails", "config", "injection_detection", "yara_rules"),
     ("rails", "config", "jailbreak_detection", "server_endpoint"), ("railstream", "on_violation"),
     ("railstream", "on_worker_loss"), ("railstream", "retention"), ("railstream", "pool"), ("railstream", "prices"),
+    ("railstream", "usage_drain"),
 })  # fmt: skip
 """Keys that decide how rails run or how a block is shown, not what passes; the second config's value holds."""
 FLOWS: Final[Mapping[str, tuple[str, ...]]] = {

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
+import msgspec
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, StatusCode, set_span_in_context
 from opentelemetry.util.types import AttributeValue
@@ -155,6 +156,25 @@ class RecordedCall:
     def usage(self) -> Usage:
         """For the stream's ``usage`` event: what is known now, and final once the call has ended."""
         return self._ended or self._usage("cancelled", self._clock())
+
+    def count_on(self, tokens: Tokens | None, chunks: int, characters: int) -> Usage:
+        """What is known of an ended call now that more of its stream was read, for nobody but this count.
+
+        ``tokens``: the provider's own; ``None`` when it sent none, and then the estimate grows with what was read.
+        """
+        before = self.usage()
+        self._count += chunks
+        self._characters += characters
+        if tokens is not None:
+            self._tokens = tokens
+        after = self._usage(before.outcome, self._clock())
+        after = msgspec.structs.replace(
+            after, complete=tokens is not None, seconds=before.seconds, chunks=before.chunks
+        )
+        if before.input_tokens is None and tokens is not None:
+            self._recorder.metrics.tokens(after, self._labels, self.context)
+        self._ended = after
+        return after
 
     def __enter__(self) -> RecordedCall:
         return self

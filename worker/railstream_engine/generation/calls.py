@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from railstream.events import Usage
 from railstream.telemetry.calls import CallRecorder
 from railstream.telemetry.recorded_call import RecordedCall
 
+from railstream_engine.generation.left_call import LeavableStream, Leave, LeftCall
 from railstream_engine.generation.usage_object import usage_object
 from railstream_engine.providers.fallbacks import Fallbacks, first_of
 from railstream_engine.providers.limited import TakesTurns
@@ -76,14 +77,16 @@ class Caller:
         record: Record,
         recorder: CallRecorder,
         context: Context | None = None,
+        leave: Leave | None = None,
     ) -> None:
-        """``context``: parent of the calls' spans."""
+        """``context``: parent of the calls' spans. ``leave``: takes calls that are left in the middle, to read on."""
         self.request_id = request_id
         self._attempt = attempt
         self._models = models
         self._record = record
         self._recorder = recorder
         self._context = context
+        self._leave = leave
         self._calls = 0
         self.log: list[CallLog] = []
         self.tokens: TokenCount | None = None
@@ -109,14 +112,18 @@ class Caller:
         )
 
     def _in_turn(self, model: ChatModel, call: Call) -> AsyncGenerator[Sequence[Part], None]:
-        return self._after_waiting(model, call) if isinstance(model, TakesTurns) else self._stream(model, call)
+        if isinstance(model, TakesTurns):
+            return self._after_waiting(model, call)
+        return self._stream(model, call, AsyncExitStack())
 
     async def _after_waiting(self, model: TakesTurns, call: Call) -> AsyncGenerator[Sequence[Part], None]:
-        async with model.turn(call) as ready, aclosing(self._stream(ready, call)) as stream:
-            async for parts in stream:
-                yield parts
+        async with AsyncExitStack() as turn:
+            ready = await turn.enter_async_context(model.turn(call))
+            async with aclosing(self._stream(ready, call, turn)) as stream:
+                async for parts in stream:
+                    yield parts
 
-    async def _stream(self, model: ChatModel, call: Call) -> AsyncGenerator[Sequence[Part], None]:
+    async def _stream(self, model: ChatModel, call: Call, turn: AsyncExitStack) -> AsyncGenerator[Sequence[Part], None]:
         if call.task == "general":
             self.tokens, self.response = None, ResponseInfo()
         self._calls += 1
@@ -144,9 +151,11 @@ class Caller:
             traceparent=recorded.traceparent,
             taker=None if call.taker is None else _Seeing(call.taker, see),
         )
+        upstream = model.stream(traced)
+        leavable = None if self._leave is None else LeavableStream(upstream)
         try:
             with recorded:
-                async with aclosing(model.stream(traced)) as stream:
+                async with aclosing(leavable or upstream) as stream:
                     async for parts in stream:
                         see(parts)
                         yield parts
@@ -155,13 +164,17 @@ class Caller:
             usage = recorded.usage()
             self.log.append(CallLog(usage, began))
             self._record(usage)
+            if leavable is not None and leavable.is_open:
+                left = LeftCall(leavable, recorded, usage, turn.pop_all())
+                if self._leave is None or not self._leave(left):
+                    await left.close()
 
     def _see(self, recorded: RecordedCall, task: str, reasons: dict[int, str], parts: Sequence[Part]) -> None:
         chunks = characters = 0
         for part in parts:
             if type(part) is Delta:
                 chunks += 1
-                characters += len(part.content) or len(part.reasoning) + len(part.refusal) + len(part.tools)
+                characters += part.size
             elif isinstance(part, Finish):
                 reasons[part.index] = part.reason
             elif isinstance(part, TokenCount):

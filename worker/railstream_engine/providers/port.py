@@ -56,6 +56,11 @@ class Delta(msgspec.Struct, frozen=True, gc=False):
     """``raw`` is an object of the texts above alone: each key stands once, beside at most ``"role": "assistant"``. Only
     then do rails that have read the texts know all that ``raw`` says."""
 
+    @property
+    def size(self) -> int:
+        """Characters of its text, for an estimate of its tokens."""
+        return len(self.content) or len(self.reasoning) + len(self.refusal) + len(self.tools)
+
 
 class Finish(msgspec.Struct, frozen=True, gc=False):
     """A choice ended. ``reason`` is OpenAI's word for it; ``raw_reason`` the provider's."""

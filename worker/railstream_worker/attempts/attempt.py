@@ -19,11 +19,13 @@ from typing import Any
 
 from railstream import events, keys
 from railstream import usage as ledger
+from railstream.config import RailsConfig
 from railstream.errors import QueueTimeoutError, RailstreamError, RequestExpiredError
 from railstream.events import Cancelled, Failed
 from railstream.telemetry.spans import OpenSpan
 from railstream_engine.generation.calls import Caller
 from railstream_engine.generation.generation import Outcome
+from railstream_engine.generation.left_call import Leave
 from redis.exceptions import RedisError
 
 from railstream_worker.attempts.answering import Answering
@@ -34,6 +36,7 @@ from railstream_worker.attempts.flows.operations import OperationsRun
 from railstream_worker.attempts.released import LostCalls, Released, read_released
 from railstream_worker.attempts.resources import Tools
 from railstream_worker.attempts.takeover import usages_of
+from railstream_worker.attempts.usage_drains import Recorded
 from railstream_worker.queue.delivery import Delivery
 from railstream_worker.queue.reservation import Reservation, fail, reserve
 from railstream_worker.queue.scripts import END
@@ -68,6 +71,7 @@ class Attempt:
         self._stream: FencedStream | None = None
         self._caller: Caller | None = None
         self._span: OpenSpan | None = None
+        self._records: dict[str, Recorded] = {}
         self._turn = BranchTurn(tools.redis, delivery.job)
         self._flow_turns = FlowTurns(tools.redis, delivery.job)
 
@@ -245,7 +249,13 @@ class Attempt:
         self._retention = config.railstream.retention or tools.retention
         models = tools.models.of(config, job.model)
         self._caller = Caller(
-            job.id, reservation.attempt, models, self._record, tools.telemetry.calls, self._span.context
+            job.id,
+            reservation.attempt,
+            models,
+            self._record,
+            tools.telemetry.calls,
+            self._span.context,
+            self._leaver(config),
         )
         answering = Answering(
             job=job,
@@ -272,14 +282,32 @@ class Attempt:
         await tools.leases.writing.repeat(lambda: self._flow_turns.resume(known, attempt, takeover=takeover))
         room, context = _Room(self._stream, tools.publisher), self._span.context
         run = OperationsRun(
-            self.job, past.known, self._flow_turns, tools, self._stream, room, self._record, context, earlier
+            self.job,
+            past.known,
+            self._flow_turns,
+            tools,
+            self._stream,
+            room,
+            self._record,
+            context,
+            earlier,
+            self._leaver,
         )
         return await run.run()
 
     def _record(self, usage: events.Usage) -> None:
         if self._stream is not None and self._stop is not Stop.LOST:
-            entry = ledger.entry(self.job.id, self.job.tenant, usage)
-            self._stream.script(ledger.SCRIPT, entry.keys, *entry.args)
+            day = ledger.today()
+            entry = ledger.entry(self.job.id, self.job.tenant, usage, day=day)
+            self._records[usage.call] = Recorded(day, self._stream.script(ledger.SCRIPT, entry.keys, *entry.args))
+
+    def _leaver(self, config: RailsConfig) -> Leave | None:
+        """Who reads on what this attempt leaves; nobody, unless the attempt goes on to its own end."""
+
+        def recorded(call: str) -> Recorded | None:
+            return None if self._stop in (Stop.LOST, Stop.DRAIN) else self._records.get(call)
+
+        return self._tools.drains.leaver(self.job, config.railstream.usage_drain, recorded)
 
     def _usage(self) -> dict[str, Any] | None:
         return None if self._caller is None else self._caller.usage

@@ -13,6 +13,7 @@ from railstream_engine.engines import Engines
 from railstream_engine.models import Models
 from redis.asyncio import Redis
 
+from railstream_worker.attempts.usage_drains import UsageDrains
 from railstream_worker.queue.leases import Leases
 from railstream_worker.stream.publisher import Publisher
 
@@ -22,6 +23,7 @@ class Tools:
     redis: Redis
     publisher: Publisher
     leases: Leases
+    drains: UsageDrains
     configs: ConfigSet
     models: Models
     engines: Engines

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from opentelemetry.context import Context
 from railstream import events
+from railstream.config import RailsConfig
 from railstream.errors import RailstreamError
 from railstream.events import (
     Blocked,
@@ -29,6 +30,7 @@ from railstream.graph import in_turn, with_context
 from railstream.job import Job, Operation
 from railstream_engine.generation.calls import Caller
 from railstream_engine.generation.generation import Outcome
+from railstream_engine.generation.left_call import Leave
 from railstream_engine.generation.sink import Room
 from railstream_engine.schedule import SKIPPED, Schedule
 
@@ -56,8 +58,11 @@ class OperationsRun:
         record: Callable[[Usage], None],
         context: Context,
         earlier: Sequence[Usage],
+        leaver: Callable[[RailsConfig], Leave | None],
     ) -> None:
-        """``known``: what earlier attempts have done; nothing, in the first one. ``earlier``: their answering calls."""
+        """``known``: what earlier attempts have done; nothing, in the first one. ``earlier``: their answering calls.
+        ``leaver``: who reads on the calls that an operation of this config leaves.
+        """
         self._job = job
         self._known = known
         self._turns = turns
@@ -68,6 +73,7 @@ class OperationsRun:
         self._record = record
         self._context = context
         self._earlier = earlier
+        self._leaver = leaver
         self._index = {operation.id: index for index, operation in enumerate(job.operations)}
         self._edges = {operation.id: operation.needs for operation in job.operations}
         self._order = in_turn(self._edges, {operation.id: operation.branch for operation in job.operations})
@@ -122,7 +128,8 @@ class OperationsRun:
         config = tools.config_of(operation)
         models = tools.models.of(config, operation.model)
         number = f"{self._attempt}.{lane.index}"
-        caller = Caller(self._job.id, number, models, self._record, tools.telemetry.calls, self._context)
+        record, leave = self._record, self._leaver(config)
+        caller = Caller(self._job.id, number, models, record, tools.telemetry.calls, self._context, leave)
         answering = Answering(
             job=self._own_job(operation),
             config=config,
