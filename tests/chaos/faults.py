@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import cast
 
-from chaos import proxy
 from chaos.clients import Client
-from chaos.proxy import Fault, Proxy
 from chaos.takeovers import Takeovers
 from chaos.world import LEASE, SCAN, World
+from harness import proxy
 from harness.processes import Gateway, Worker
+from harness.proxy import Fault, Proxy
 from harness.redis_server import RedisServer
 from harness.sse import fetch
 from harness.waiting import until
