@@ -12,17 +12,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from harness.examples import profile_name, register_profiles
 from harness.processes import Process
 from harness.redis_server import ForeignRedis, RedisServer
 from harness.stack import Stack, running_stack
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from railstream.testing import Upstream
 from railstream.topology.connect import connect
 from redis.asyncio import Redis
 
-settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("ci", parent=settings.get_profile("dev"), max_examples=200, derandomize=True)
-settings.load_profile("dev")
+register_profiles()
+settings.load_profile(profile_name(os.environ))
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started in the background of a script: what is started here must be stopped by Ctrl-C all the same.

@@ -10,13 +10,13 @@ from typing import cast
 
 import msgspec
 import redis
-from chaos import proxy
 from chaos.clients import Client, Question
-from chaos.proxy import Fault, Proxy
 from chaos.refusals import REFUSALS, refusing
 from chaos.takeovers import Takeovers
 from chaos.world import LEASE, SCAN, World
+from harness import proxy
 from harness.processes import Gateway, Worker
+from harness.proxy import Fault, Proxy
 from harness.redis_server import RedisServer
 from harness.sse import fetch
 from harness.stack import MODEL

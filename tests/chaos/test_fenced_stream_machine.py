@@ -268,6 +268,7 @@ class FencedStreamMachine(RuleBasedStateMachine):
             self.redis.close()
 
 
+@pytest.mark.hypothesis
 def test_the_fenced_stream_keeps_its_word_under_any_interleaving(
     start_redis: Callable[..., RedisServer], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,8 +8,8 @@ import pytest
 from chaos import stories
 from chaos.conftest import StartWorld
 from chaos.faults import Faults, streaming
-from chaos.proxy import Proxy, bandwidth
 from chaos.world import World
+from harness.proxy import Proxy, bandwidth
 from harness.sse import Incomplete, opened
 from harness.waiting import until
 from railstream import keys

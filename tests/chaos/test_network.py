@@ -6,10 +6,11 @@ import asyncio
 import time
 
 import pytest
-from chaos import proxy, stories
+from chaos import stories
 from chaos.conftest import StartWorld
 from chaos.faults import NETWORK, Faults, break_line, streaming
 from chaos.world import LEASE
+from harness import proxy
 from harness.waiting import until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.asyncio(loop_scope="session")]

@@ -9,8 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from chaos.proxy import Proxy
 from harness.processes import Gateway, Process, UpstreamProcess, Worker
+from harness.proxy import Proxy
 from harness.redis_server import Fsync, RedisServer
 from harness.sse import fetch
 from harness.stack import surviving, write_configs

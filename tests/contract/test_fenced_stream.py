@@ -9,16 +9,18 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from harness.proxy import Proxy, half_open
 from harness.redis_server import RedisServer
 from harness.waiting import until
 from railstream import events, keys
 from railstream.events import Finished
-from railstream.ids import new_request_id
+from railstream.ids import START, new_request_id
 from railstream.job import Job
 from railstream.topology.connect import connect
 from railstream_worker.attempts.released import read_released
 from railstream_worker.queue.reservation import Reservation, reserve
 from railstream_worker.queue.scripts import END
+from railstream_worker.stream.appends import HISTORY
 from railstream_worker.stream.fenced_stream import FencedStream
 from railstream_worker.stream.publisher import Publisher
 from redis.asyncio import Redis
@@ -61,7 +63,9 @@ async def begin(redis: Redis, publisher: Publisher, job: Job, worker: str = "w1"
 
 
 def opened(publisher: Publisher, job: Job, reservation: Reservation) -> FencedStream:
-    stream = FencedStream(job.id, reservation.attempt, publisher, opening=reservation.opening)
+    stream = FencedStream(
+        job.id, reservation.attempt, publisher, opening=reservation.opening, after=reservation.after or START
+    )
     publisher.open(stream)
     return stream
 
@@ -190,6 +194,96 @@ async def test_a_redis_that_lost_its_tail_is_given_it_again(start_redis: Callabl
     assert [entry for entry, _, _ in found] == [f"1-{seq}" for seq in range(43)]
     assert [data for _, name, data in found if name == b"chunk"][:40] == [b'{"content":"%d"}' % n for n in range(40)]
     await client.aclose()
+
+
+async def go_back(redis: Redis, key: bytes, dump: bytes) -> None:
+    """Redis loses its newest writes, as after a crash or a failover; then every connection is cut."""
+    await redis.restore(key, 0, dump, replace=True)
+    await redis.client_kill_filter(_type="normal", skipme=True)
+
+
+async def dumped(redis: Redis, key: bytes) -> bytes:
+    return bytes(await redis.dump(key) or b"")
+
+
+async def test_a_stream_whose_history_does_not_reach_back_is_given_up_without_a_hole(
+    redis: Redis, publisher: Publisher
+) -> None:
+    job = await queued(redis)
+    stream = await begin(redis, publisher, job)
+    for number in range(10):
+        stream.chunk(b'{"content":"%d"}' % number)
+    await stored(stream, 10)
+    early = await dumped(redis, stream.key)
+    for number in range(10, 2 * HISTORY + 20):
+        await publisher.room(stream)
+        stream.chunk(b'{"content":"%d"}' % number)
+    await stored(stream, 2 * HISTORY + 20)
+    await go_back(redis, stream.key, early)
+    await until(lambda: stream.fenced, what="the attempt gives up")
+    assert await end(stream) is False
+    assert [entry for entry, _, _ in await entries(redis, job)] == [f"1-{seq}" for seq in range(11)]
+
+
+async def test_an_attempt_is_given_up_when_the_one_before_it_goes_on_after_a_loss(redis_url: str, redis: Redis) -> None:
+    """Its first event names the entry that it continues from. Redis forgot that event, and the older attempt wrote."""
+    async with publishing(redis_url) as first, publishing(redis_url) as second:
+        job = await queued(redis)
+        old = await begin(redis, first, job)
+        old.chunk(b'{"content":"a"}')
+        await stored(old, 1)
+        before = await dumped(redis, old.key)
+        new = await begin(redis, second, job, "w2")
+        new.chunk(b'{"content":"b"}')
+        await stored(new, 1)
+        await redis.restore(old.key, 0, before, replace=True)
+        old.chunk(b'{"content":"goes on"}')
+        await stored(old, 2)
+        await redis.client_kill_filter(_type="normal", skipme=True)
+        await until(lambda: new.fenced, what="the newer attempt gives up")
+        assert await end(old)
+    assert [entry for entry, _, _ in await entries(redis, job)] == ["1-0", "1-1", "1-2", "1-3"]
+
+
+async def test_an_attempt_that_redis_forgot_is_written_again_after_the_one_before_it(
+    redis: Redis, publisher: Publisher
+) -> None:
+    job = await queued(redis)
+    old = await begin(redis, publisher, job)
+    old.chunk(b'{"content":"a"}')
+    await stored(old, 1)
+    publisher.close(old)
+    before = await dumped(redis, old.key)
+    new = await begin(redis, publisher, job, "w2")
+    new.chunk(b'{"content":"b"}')
+    await stored(new, 1)
+    await go_back(redis, new.key, before)
+    assert await end(new)
+    assert [entry for entry, _, _ in await entries(redis, job)] == ["1-0", "1-1", "2-0", "2-1", "2-2"]
+
+
+async def test_what_is_unconfirmed_is_bounded_so_that_the_history_still_holds_it(redis: Redis, redis_url: str) -> None:
+    """A slow Redis: appends arrive and their answers do not."""
+    async with Proxy.to(redis_url) as proxy, publishing(proxy.url(redis_url), timeout=60) as publisher:
+        job = await queued(redis)
+        stream = await begin(redis, publisher, job)
+        proxy.inject(half_open("down"))
+        count = 0
+        while publisher.has_room(stream) and count < 3 * HISTORY:
+            stream.chunk(b"{}")
+            count += 1
+        assert stream.sent - stream.stored < HISTORY
+        waiting = asyncio.create_task(publisher.room(stream))
+        await until(lambda: arrived(redis, stream, count), what="redis has all, and has confirmed none")
+        assert not waiting.done()
+        await proxy.heal()
+        await waiting
+        assert await end(stream)
+        assert len(await entries(redis, job)) == count + 2
+
+
+async def arrived(redis: Redis, stream: FencedStream, count: int) -> bool:
+    return int(await redis.xlen(stream.key)) == count + 1
 
 
 async def test_what_redis_refuses_to_store_is_not_shown_either(

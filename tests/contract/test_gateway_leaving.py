@@ -229,9 +229,25 @@ async def test_a_slow_reader_is_closed_and_resumes(rig: Rig, monkeypatch: pytest
 
 
 async def test_a_client_that_takes_no_byte_is_closed_after_the_send_timeout(rig: Rig) -> None:
-    served = await rig.serve(send_timeout=0.3)
+    """The client's buffer holds all that is written: only the timer of a send that does not end can close it."""
+    served = await rig.serve(send_timeout=0.5, client_buffer=64 * 1024 * 1024)
+    loop = asyncio.get_running_loop()
     async with served.ask(receive_buffer=4096):
         writer = await (await rig.next_job()).start()
         for _ in range(100):
             await writer.say("x" * 100_000)
-        await until(lambda: not len(served.gateway.open_streams))
+        began = loop.time()
+        await until(lambda: not len(served.gateway.open_streams), timeout=10)
+        assert loop.time() - began < 5
+
+
+async def test_a_client_that_takes_its_bytes_late_but_in_time_is_not_closed(rig: Rig) -> None:
+    served = await rig.serve(send_timeout=60, client_buffer=64 * 1024 * 1024)
+    async with served.ask(receive_buffer=4096) as stream:
+        writer = await (await rig.next_job()).start()
+        for _ in range(100):
+            await writer.say("x" * 100_000)
+        await writer.finish()
+        await stream.read()
+    assert stream.done
+    assert len(stream.text) == 100 * 100_000

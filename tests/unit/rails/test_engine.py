@@ -6,7 +6,8 @@ from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from harness.examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from railstream.config import RailsConfig
 from railstream.config.rails import Channel
@@ -122,7 +123,7 @@ FRAGMENTS = [
 ]
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(st.lists(st.sampled_from(FRAGMENTS), max_size=14).map("".join), chunkings, st.permutations(ALL), st.booleans())
 async def test_streaming_or_not_the_same_config_gives_the_same_text_and_verdict(
     text: str, sizes: list[int], flows: list[str], judged: bool

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 import regex
-from hypothesis import assume, given, settings
+from harness.examples import examples
+from hypothesis import assume, given
 from railstream_engine.rails.matching.first_characters import _LAST, MOST, any_of, first_characters
 from unit.rails.guarding import sources, texts
 
@@ -72,7 +73,7 @@ def test_beyond_what_is_enumerated_nothing_is_a_digit_or_white_space_or_has_two_
     assert regex.findall(r"[\d\s\p{Lu}\p{Ll}\p{Lt}]", beyond) == []
 
 
-@settings(max_examples=1000)
+@examples(1000)
 @given(sources, texts)
 def test_every_match_begins_with_one_of_them(pattern: str, text: str) -> None:
     try:

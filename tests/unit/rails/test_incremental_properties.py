@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import assume, given, settings
+from harness.examples import examples
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from railstream_engine.rails.judges.judge_group import Panel
 from railstream_engine.rails.matching.entities import ENTITIES, entity_patterns
@@ -29,8 +30,8 @@ from unit.rails.guarding import (
     turn,
 )
 
-MANY = settings(max_examples=1500)
-SOME = settings(max_examples=400)
+MANY = examples(1500)
+SOME = examples(400)
 """Of long texts."""
 
 
@@ -133,7 +134,7 @@ SAMPLES = {
 }
 
 
-@settings(max_examples=400)
+@examples(400)
 @given(
     st.lists(st.sampled_from([(kind, text) for kind, all_of in SAMPLES.items() for text in all_of]), max_size=4),
     st.lists(st.sampled_from(["hello", "Order 12345678", "at 10:30", "1.5.2", "a@b", "+4", "foo-bar", "DE89", "é😀"])),

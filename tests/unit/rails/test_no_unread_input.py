@@ -13,7 +13,8 @@ from itertools import groupby
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from harness.examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from railstream_engine.rails.engine import RailsEngine
 from unit.rails.guarding import engine, turn
@@ -96,7 +97,7 @@ def sent(messages: list[dict[str, Any]], params: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("name", list(FLOWS))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(request=requests([*CLEAN, *DIRTY]))
 def test_the_marker_reaches_no_provider(name: str, request: tuple[list[dict[str, Any]], dict[str, Any]]) -> None:
     messages, params = request
@@ -109,7 +110,7 @@ def test_the_marker_reaches_no_provider(name: str, request: tuple[list[dict[str,
 
 
 @pytest.mark.parametrize("name", list(FLOWS))
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(request=requests(CLEAN))
 def test_a_clean_request_reaches_the_provider_as_it_was_sent(
     name: str, request: tuple[list[dict[str, Any]], dict[str, Any]]

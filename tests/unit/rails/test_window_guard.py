@@ -6,7 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from harness.examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from railstream_engine.rails.engine import FIRST_CHUNK
 from railstream_engine.rails.port import OutputGuard
@@ -318,7 +319,7 @@ async def test_a_reader_that_fails_is_heard_of_when_the_guard_finishes() -> None
     await guard.aclose()
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(
     st.text('abc {}[]"é😀', max_size=120),
     chunkings,

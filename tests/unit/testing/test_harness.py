@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis as blocking
 from harness.processes import Process, clean_environment
-from harness.proxy import Proxy
+from harness.proxy import Proxy, latency, timeout
 from harness.redis_server import RedisServer
 from redis.asyncio import Redis
 
@@ -90,27 +90,26 @@ async def test_a_process_gets_no_variable_of_the_product_but_those_it_is_given(m
     assert [name for name in environment if name.startswith(("RAILSTREAM_", "OTEL_"))] == ["RAILSTREAM_LEASE"]
 
 
-async def test_a_proxy_passes_delays_silences_and_resets(redis_url: str) -> None:
+async def test_a_proxy_in_front_of_redis_delays_holds_resets_and_refuses(redis_url: str) -> None:
     async with Proxy.to(redis_url) as proxy:
-        # Room for a busy machine to connect anew; and a client that repeats nothing, unlike the product's.
+        # Two seconds are enough for a busy machine to connect anew. The client repeats nothing, unlike the product's.
         client = Redis.from_url(proxy.url(redis_url), socket_timeout=2, retry=None)
         assert await client.ping()
-        proxy.latency = 0.05
+        proxy.inject(latency(0.05))
         started = time.monotonic()
         assert await client.ping()
         assert time.monotonic() - started >= 0.1
-        proxy.latency = 0
-        proxy.silent = True
+        proxy.inject(timeout())
         with pytest.raises(blocking.TimeoutError):
             await client.ping()
-        proxy.silent = False
+        await proxy.heal()
         assert await client.ping()
         assert proxy.reset() > 0
         with pytest.raises(blocking.ConnectionError):
             await client.ping()
-        proxy.refusing = True
+        await proxy.refuse()
         with pytest.raises(blocking.ConnectionError):
             await client.ping()
-        proxy.refusing = False
+        await proxy.heal()
         assert await client.ping()
         await client.aclose()

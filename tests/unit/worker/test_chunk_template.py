@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from harness.examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from railstream.errors import CallError
 from railstream_engine.providers.openai.chunk_template import PATIENCE, ChunkTemplate
@@ -157,7 +158,7 @@ EVENTS = st.builds(
 )
 
 
-@settings(max_examples=2000)
+@examples(2000)
 @given(st.lists(EVENTS, min_size=2, max_size=8))
 def test_it_never_reads_anything_that_is_not_there(events: list[bytes]) -> None:
     quick, whole = ChunkReader(), Whole()

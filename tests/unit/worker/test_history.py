@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from harness.examples import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from railstream_worker.stream.appends import HISTORY, Append, History, Packed, Told
 
@@ -21,7 +22,7 @@ def test_what_follows_a_number_is_what_was_appended_after_it(appends: list[Appen
     assert history.after(seq) == list(enumerate(appends))[seq + 1 :]
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(st.integers(1, 5 * HISTORY), st.lists(st.integers(0, 5 * HISTORY), max_size=9))
 def test_the_newest_appends_are_kept_and_old_ones_go(count: int, rare: list[int]) -> None:
     history = History()

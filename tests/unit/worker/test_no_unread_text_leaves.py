@@ -12,7 +12,8 @@ from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from harness.examples import examples
+from hypothesis import example, given
 from hypothesis import strategies as st
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.trace import NoOpTracerProvider
@@ -231,7 +232,7 @@ def tool_call(**function: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("rails", list(RAILS))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     chunks=st.lists(CHUNKS | ODD, min_size=1, max_size=5),
     escaped=st.booleans(),

@@ -252,3 +252,17 @@ async def test_a_connection_that_was_idle_for_too_long_is_not_used_again(expiry:
                 assert await read(response) == b"ok"
         assert server.connections == connections
     await transport.aclose()
+
+
+@pytest.mark.parametrize(("count", "accepted"), [(255, True), (256, False)])
+async def test_a_response_has_at_most_256_header_fields(transport: DirectTransport, count: int, accepted: bool) -> None:
+    fields = b"".join(b"x-%d: y\r\n" % number for number in range(count))
+    answer = says(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n" + fields + b"\r\nok")
+    async with serving(answer) as server:
+        if accepted:
+            async with asking(server, transport) as response:
+                assert await read(response) == b"ok"
+        else:
+            with pytest.raises(httpx2.RemoteProtocolError, match="does not speak"):
+                async with asking(server, transport):
+                    pass

@@ -8,8 +8,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from chaos import proxy as faults
-from chaos.proxy import Proxy
+from harness import proxy as faults
+from harness.proxy import Proxy
 
 SOON = 0.2
 """Seconds without an answer that count as none: the proof of an absence has to wait."""
@@ -98,7 +98,7 @@ async def test_half_open_kills_one_direction_only(proxy: Proxy) -> None:
 
 async def test_a_reset_breaks_connections_and_serves_new_ones(proxy: Proxy) -> None:
     async with connected(proxy) as (reader, _):
-        proxy.reset()
+        assert proxy.reset() == 1
         with pytest.raises(ConnectionResetError):
             await reader.read(1)
     async with connected(proxy):
@@ -127,3 +127,18 @@ async def test_a_proxy_that_points_elsewhere_breaks_what_pointed_here(proxy: Pro
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
         assert await reader.read(-1) == b"other"
         writer.close()
+
+
+@pytest.mark.parametrize("fault", [True, False])
+async def test_a_brittle_connection_is_reset_by_its_next_byte_and_a_later_one_is_not(proxy: Proxy, fault: bool) -> None:
+    async with connected(proxy) as (reader, writer):
+        if fault:
+            assert proxy.reset_at_next_byte() == 1
+        writer.write(b"x")
+        if fault:
+            with pytest.raises(ConnectionResetError):
+                await reader.read(1)
+        else:
+            assert await reader.read(1) == b"x"
+    async with connected(proxy):
+        assert proxy.connections == 1
