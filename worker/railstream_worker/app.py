@@ -9,6 +9,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from importlib.metadata import version
 from typing import Any
 
 from faststream import FastStream
@@ -102,7 +103,14 @@ def create_worker(
         name=f"railstream-tokens-{name}",
         on_refused=telemetry.instruments.fenced,
     )
-    leases = Leases(redis, pool=settings.pool, worker=name, lease=settings.lease)
+    leases = Leases(
+        redis,
+        pool=settings.pool,
+        worker=name,
+        lease=settings.lease,
+        slots=settings.concurrency,
+        release=version("railstream"),
+    )
     engines = Engines()
     tools = Tools(
         redis=redis,

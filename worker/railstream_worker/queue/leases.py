@@ -46,11 +46,14 @@ class Claim:
 class Leases:
     """``lease`` in seconds; ``margin`` is how long before its end a claim that was not renewed is given up."""
 
-    def __init__(self, redis: Redis, *, pool: str, worker: str, lease: float) -> None:
+    def __init__(
+        self, redis: Redis, *, pool: str, worker: str, lease: float, slots: int = 0, release: str = ""
+    ) -> None:
+        """``slots`` and ``release`` stand in the worker's record, for operators."""
         self.writing = Writing(redis)
         self._redis = redis
         self._jobs = keys.jobs(pool)
-        self._record = WorkerRecord(worker, pool, jobs.VERSION)
+        self._record = WorkerRecord(worker, pool, jobs.VERSION, slots, release)
         self._worker = worker
         self._lease = lease
         self._margin = lease * 0.15
