@@ -16,6 +16,8 @@ from railstream.requests import queue_again
 
 MOST: Final = 10_000
 """Dead jobs kept; the oldest go first."""
+PAGE: Final = 100
+"""Letters that are read in one round trip."""
 KEPT: Final = 7 * 24 * 3600
 """Seconds that a dead job is kept: it holds somebody's prompt."""
 
@@ -64,6 +66,19 @@ async def dead_letters(redis: Redis, letter_id: str | None = None) -> list[DeadL
     """All of them, oldest first, or the one of that id."""
     entries: list[Any] = await redis.xrange(keys.DEAD, letter_id or "-", letter_id or "+") or []
     return [_letter(entry.decode(), fields) for entry, fields in entries]
+
+
+async def dead_letter_of(redis: Redis, request_id: str) -> DeadLetter | None:
+    """The latest dead letter of a request, read a page at a time: each holds a whole job."""
+    before = "+"
+    while True:
+        page: list[Any] = await redis.xrevrange(keys.DEAD, before, "-", count=PAGE) or []
+        for entry, fields in page:
+            if fields[b"request"] == request_id.encode():
+                return _letter(entry.decode(), fields)
+        if len(page) < PAGE:
+            return None
+        before = f"({page[-1][0].decode()}"
 
 
 def _letter(letter_id: str, fields: dict[bytes, bytes]) -> DeadLetter:

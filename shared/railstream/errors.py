@@ -17,6 +17,7 @@ RailstreamError
 ├── PermissionDeniedError          403
 ├── OverloadedError                429 / 503, with Retry-After
 ├── ConfigurationError             a rails config or a setting is wrong (startup)
+├── RedisUnavailableError          503  Redis does not answer, or refuses; of the command line
 ├── CallError                      an LLM call failed; `code` says how (see CALL_ERRORS)
 ├── RailError                      500  a rail raised, timed out or answered nonsense: the text is blocked
 ├── CancelledByRequest             409  somebody cancelled the request
@@ -144,6 +145,12 @@ class OverloadedError(RailstreamError):
 class ConfigurationError(RailstreamError, ValueError):
     type = "configuration_error"
     code = "bad_configuration"
+
+
+class RedisUnavailableError(RailstreamError):
+    code = "redis_unavailable"
+    status = 503
+    retryable = True
 
 
 CALL_ERRORS: Mapping[str, tuple[int, bool]] = {

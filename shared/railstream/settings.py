@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from railstream.errors import ConfigurationError
+from railstream.topology.urls import check_redis_url
 
 PREFIX = "RAILSTREAM_"
 
@@ -31,7 +32,21 @@ OTHER_VARIABLES = frozenset(
 """Options of the commands that talk to a server, such as `railstream chat`."""
 
 S = TypeVar("S", bound="Settings")
-Seconds = Annotated[float, Field(gt=0)]
+
+
+class Unit(str):
+    """What a number counts, as the command line shows it in place of a value."""
+
+
+Seconds = Annotated[float, Field(gt=0), Unit("SECONDS")]
+Pause = Annotated[float, Field(ge=0), Unit("SECONDS")]
+Bytes = Annotated[int, Field(gt=0), Unit("BYTES")]
+Port = Annotated[int, Field(ge=0, le=65535), Unit("PORT")]
+Jobs = Annotated[int, Field(gt=0), Unit("JOBS")]
+Streams = Annotated[int, Field(gt=0), Unit("STREAMS")]
+Generations = Annotated[int, Field(gt=0), Unit("GENERATIONS")]
+Deliveries = Annotated[int, Field(gt=0), Unit("DELIVERIES")]
+Processes = Annotated[int, Field(gt=0), Unit("PROCESSES")]
 
 
 class Settings(BaseSettings):
@@ -47,6 +62,12 @@ class Settings(BaseSettings):
     redis_timeout: Seconds = Field(3, description="A Redis that answers later than this is down; below the lease.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is worth a line.")
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal.")
+
+    @field_validator("redis_url")
+    @classmethod
+    def _names_a_redis(cls, value: str) -> str:
+        check_redis_url(value)
+        return value
 
     @field_validator("pool")
     @classmethod
@@ -70,19 +91,19 @@ OnConfigMismatch = Literal["fail", "hand_back"]
 
 class GatewaySettings(Settings):
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for every one.")
-    port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
+    port: Port = Field(8000, description="Port to listen on.")
     default_config: str = Field("", description="Config of requests that name none. Default: the only or first one.")
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field((), description="Comma separated. None: open to all.")
-    body_limit: int = Field(4 * 1024 * 1024, gt=0, description="Bytes of a request body.")
-    queue_limit: int = Field(1000, gt=0, description="Waiting jobs, past which requests are refused with 429.")
+    body_limit: Bytes = Field(4 * 1024 * 1024, description="Size of a request body.")
+    queue_limit: Jobs = Field(1000, description="Waiting jobs, past which requests are refused with 429.")
     queue_age_limit: Seconds = Field(60, description="Age of the oldest waiting job, past which with 503.")
     queue_timeout: Seconds = Field(300, description="A job that no worker takes for this long ends with 503.")
-    max_streams: int = Field(5000, gt=0, description="Open streams of one gateway, past which with 503.")
+    max_streams: Streams = Field(5000, description="Open streams of one gateway, past which with 503.")
     keep_alive: Seconds = Field(10, description="Between ': keep-alive' comments on a silent stream.")
-    plain_keep_alive: float = Field(
-        0, ge=0, description="Between blanks in an answer without a stream, its status 200 sent ahead. 0: off."
+    plain_keep_alive: Pause = Field(
+        0, description="Between blanks in an answer without a stream, its status 200 sent ahead. 0: off."
     )
-    client_buffer: int = Field(1024 * 1024, gt=0, description="Bytes a slow reader may be behind before it is closed.")
+    client_buffer: Bytes = Field(1024 * 1024, description="How far a slow reader may be behind before it is closed.")
     send_timeout: Seconds = Field(30, description="A client that takes no byte for this long is closed.")
     header_timeout: Seconds = Field(10, description="From a connection's first byte to the end of its headers.")
     trust_traceparent: bool = Field(True, description="False restarts traces at this edge.")
@@ -94,22 +115,22 @@ class GatewaySettings(Settings):
 
 
 class WorkerSettings(Settings):
-    concurrency: int = Field(64, gt=0, description="Generations at once.")
+    concurrency: Generations = Field(64, description="Generations at once.")
     lease: Seconds = Field(5, description="A claim that is not renewed for this long may be taken over.")
     scan: Seconds = Field(1, description="Between looks for expired claims.")
-    max_deliveries: int = Field(3, gt=0, description="Deliveries of a job before it is dead.")
+    max_deliveries: Deliveries = Field(3, description="Deliveries of a job before it is dead.")
     on_config_mismatch: OnConfigMismatch = Field(
         "fail", description="A job whose config differs here: fail ends it with 503; hand_back leaves it to others."
     )
-    flush_interval: float = Field(0.0035, ge=0, description="Longest wait of an event for its batch, under load.")
-    http_port: int | None = Field(None, ge=0, le=65535, description="Live, ready and metrics pages; off unless given.")
+    flush_interval: Pause = Field(0.0035, description="Longest wait of an event for its batch, under load.")
+    http_port: Port | None = Field(None, description="Live, ready and metrics pages; off unless given.")
     http_host: str = Field("127.0.0.1", description="Address of those pages.")
 
 
 class UpSettings(GatewaySettings, WorkerSettings):
     """All that `railstream up` takes: it starts a gateway and workers, and perhaps a Redis."""
 
-    workers: int = Field(2, gt=0, description="Worker processes.")
+    workers: Processes = Field(2, description="Worker processes.")
     data_dir: Path | None = Field(None, description="Where the embedded Redis keeps its data. Default: temporary.")
 
 
@@ -125,9 +146,17 @@ def load(kind: type[S], environ: Mapping[str, str] | None = None, **given: Any) 
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "settings"
+        reason = first["msg"].removeprefix("Value error, ")
         raise ConfigurationError(
-            f"setting {name} ({PREFIX}{name.upper()}) is wrong: {first['msg']}; got {first.get('input')!r}"
-        ) from error
+            f"setting {name} ({PREFIX}{name.upper()}) is wrong: {reason}; got {_shown(name, first.get('input'))}"
+        ) from None  # its text would quote a password
+
+
+def _shown(name: str, value: Any) -> str:
+    """A refused value, without what it holds that is secret."""
+    if name == "redis_url":
+        return repr(hide_password(str(value)))
+    return "a secret value" if name == "api_keys" else repr(value)
 
 
 def refuse_unknown_variables(environ: Mapping[str, str]) -> None:
@@ -137,6 +166,13 @@ def refuse_unknown_variables(environ: Mapping[str, str]) -> None:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ConfigurationError(f"environment variable {name} is not a setting of railstream{hint}")
+
+
+def hide_password(text: str) -> str:
+    """A text that may be no URL at all, without what stands where a URL has its password."""
+    head, at, rest = text.rpartition("@")
+    scheme, separator, user = head.rpartition("//")
+    return f"{scheme}{separator}{user.partition(':')[0]}:***@{rest}" if at else text
 
 
 def redact_url(url: str) -> str:

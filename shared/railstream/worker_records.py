@@ -18,6 +18,8 @@ SEEN_WITHIN: Final = 10.0
 """Seconds: a worker that was seen since is alive."""
 KEPT: Final = 60
 """Seconds that a dead worker is remembered."""
+FIELDS: Final = ("pool", "version", "slots", "release")
+"""Of the hash of a worker."""
 
 _BEAT: Final = """
 -- KEYS workers   ARGV name.  Notes that a worker lives now
@@ -41,15 +43,23 @@ class WorkerRecord:
     name: str
     pool: str = ""
     version: int = 0
+    slots: int = 0
+    """Generations that it runs at once; 0 when it does not say."""
+    release: str = ""
+    """The version of the distribution that it runs."""
 
 
 async def write(redis: Redis, record: WorkerRecord) -> None:
     """Note that the worker lives. Raises ``RedisError``, also when Redis takes no writes now."""
     pipeline = redis.pipeline(transaction=False)
     pipeline.eval(_BEAT, 1, keys.WORKERS, record.name)
-    pipeline.hset(keys.worker(record.name), mapping={"pool": record.pool, "version": record.version})
+    pipeline.hset(keys.worker(record.name), mapping=_fields(record))
     pipeline.expire(keys.worker(record.name), KEPT)
     await pipeline.execute()
+
+
+def _fields(record: WorkerRecord) -> dict[Any, Any]:
+    return {name: getattr(record, name) for name in FIELDS}
 
 
 async def living(redis: Redis, within: float = SEEN_WITHIN) -> list[WorkerRecord]:
@@ -57,14 +67,26 @@ async def living(redis: Redis, within: float = SEEN_WITHIN) -> list[WorkerRecord
     names = [name.decode() for name in await redis.eval(_LIVING, 1, keys.WORKERS, within)]
     pipeline = redis.pipeline(transaction=False)
     for name in names:
-        pipeline.hmget(keys.worker(name), "pool", "version")
+        pipeline.hmget(keys.worker(name), FIELDS)
     answers = await pipeline.execute() if names else []
     return [_record(name, fields) for name, fields in zip(names, answers, strict=True)]
 
 
+async def seen(redis: Redis) -> list[tuple[WorkerRecord, float]]:
+    """All workers that are remembered, each with the seconds since it was last seen, by name."""
+    found: list[Any] = await redis.zrange(keys.WORKERS, 0, -1, withscores=True)
+    seconds, microseconds = await redis.time()
+    now = seconds + microseconds / 1_000_000
+    records = {record.name: record for record in await living(redis, within=now)}
+    return sorted(
+        ((records.get(name.decode(), WorkerRecord(name.decode())), max(0.0, now - score)) for name, score in found),
+        key=lambda one: one[0].name,
+    )
+
+
 def _record(name: str, fields: Sequence[Any]) -> WorkerRecord:
-    pool, version = fields
-    return WorkerRecord(name, (pool or b"").decode(), int(version or 0))
+    pool, version, slots, release = fields
+    return WorkerRecord(name, (pool or b"").decode(), int(version or 0), int(slots or 0), (release or b"").decode())
 
 
 async def remove(redis: Redis, name: str) -> None:

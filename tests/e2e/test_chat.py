@@ -55,9 +55,11 @@ class Terminal:
 
 
 @asynccontextmanager
-async def terminal(*options: str) -> AsyncGenerator[tuple[Terminal, asyncio.subprocess.Process], None]:
+async def terminal(
+    *options: str, kind: str = "dumb"
+) -> AsyncGenerator[tuple[Terminal, asyncio.subprocess.Process], None]:
     ours, theirs = pty.openpty()
-    environment = clean_environment({"TERM": "dumb"})
+    environment = clean_environment({"TERM": kind})
     chat = await asyncio.create_subprocess_exec(
         *COMMAND, *options, stdin=theirs, stdout=theirs, stderr=theirs, env=environment, start_new_session=True,
     )  # fmt: skip
@@ -121,6 +123,18 @@ async def test_ctrl_c_stops_the_answer_in_this_process(upstream: Upstream, tmp_p
         await stop_an_answer(person, chat, upstream)
 
 
+async def test_a_terminal_shows_for_how_long_an_answer_is_waited_for(upstream: Upstream, tmp_path: Path) -> None:
+    model = MODEL | {"parameters": {"base_url": upstream.url, "api_key": "testing"}}
+    (tmp_path / "config.yml").write_text(yaml.safe_dump({"models": [model]}), "utf-8")
+    async with terminal(str(tmp_path), kind="xterm") as (person, _):
+        await person.sees("> ")
+        person.type(f"Count. {directive(words=3, delay_first=2.5)}\n")
+        await person.sees("waiting, 1 s")
+        await person.sees("waiting, 2 s")
+        await upstream.ledger.wait(ended=1)
+        await person.sees("> ", times=2)
+
+
 async def test_ctrl_c_cancels_the_answer_on_the_server(start_stack: StartStack) -> None:
     stack = await start_stack()
     async with terminal("--server-url", stack.url, "--streaming") as (person, chat):
@@ -130,7 +144,7 @@ async def test_ctrl_c_cancels_the_answer_on_the_server(start_stack: StartStack) 
 @pytest.mark.parametrize("streaming", [True, False])
 async def test_a_server_answers_and_blocks(start_stack: StartStack, streaming: bool) -> None:
     stack = await start_stack(configs={"plain": {}, "guarded": {"rails": TERMS}}, script=Script(text="All is well."))
-    options = ["--server-url", stack.url, *(["--streaming"] if streaming else [])]
+    options = ["--server-url", stack.url, *([] if streaming else ["--no-streaming"])]
     code, out, err = await piped("Hello\n", *options, "--config-id", "plain", "--usage")
     assert (code, out) == (0, "All is well.\n")
     assert err.startswith("general testing: 1 in, 3 out, ")

@@ -6,15 +6,20 @@ import os
 import re
 import signal
 import socket
+import stat
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from harness.commands import railstream
 from harness.processes import Process
 from harness.waiting import answers, free_port, until
 from openai import AsyncOpenAI
+from railstream import keys
+from railstream.topology.connect import connect
 
 MODEL = "railstream-scripted"
 
@@ -25,7 +30,7 @@ class Up(Process):
     def __init__(self, directory: Path, *options: str) -> None:
         self.port = free_port()
         command = [sys.executable, "-m", "railstream.cli", "up", "--port", str(self.port), *options]
-        temporary = {"TMPDIR": str(directory), "OPENAI_API_KEY": ""}
+        temporary = {"TMPDIR": str(directory), "XDG_RUNTIME_DIR": "", "OPENAI_API_KEY": ""}
         super().__init__("up", command, directory=directory, environment=temporary)
 
     async def is_ready(self) -> bool:
@@ -137,6 +142,59 @@ async def test_a_redis_that_is_given_is_used(tmp_path: Path, redis_url: str) -> 
     async with running(tmp_path, "--redis-url", redis_url) as up:
         assert len(up.children()) == 3
         assert "script" in (await say(up))[1]
+
+
+def announced(directory: Path) -> list[Path]:
+    """The files that tell where the Redis of a stack is."""
+    return list(directory.glob("railstream-*/up-*.redis-url"))
+
+
+def read_private(file: Path) -> str:
+    """The text of a file that nobody but its owner may read."""
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    return file.read_text("utf-8").strip()
+
+
+async def test_its_own_redis_is_found_by_the_commands_and_by_the_printed_line(tmp_path: Path) -> None:
+    here = {"TMPDIR": str(tmp_path), "XDG_RUNTIME_DIR": ""}
+    async with running(tmp_path) as up:
+        request_id, text = await say(up)
+        listed = (await railstream("ps", "--all", "--json", **here)).json
+        assert [one["id"] for one in listed["requests"]] == [request_id]
+        assert (await railstream("show", request_id, "--content", "--json", **here)).json["texts"] == {"0": text}
+        assert len((await railstream("workers", "--json", **here)).json["workers"]) == 2
+        assert (await railstream("usage", "--json", **here)).json["rows"][0]["calls"] == 1
+        assert (await railstream("dead", "--json", **here)).json == []
+        printed = re.search(r'redis-cli -u "\$\(cat (\S+)\)"', up.output())
+        assert printed is not None
+        assert [printed[1]] == [str(file) for file in announced(tmp_path)]
+        async with connect(read_private(Path(printed[1])), 5, name="test") as redis:
+            found: Any = await redis.xread({keys.events(request_id): "0"})
+        assert found[0][1][0][1][b"event"] == b"started"
+        other = await railstream("ps", "--json", "--redis-url", f"redis://127.0.0.1:{free_port()}", **here)
+        assert other.code == 1, "a Redis that is named is not replaced by another one"
+    assert announced(tmp_path) == []
+
+
+async def test_a_file_that_a_killed_stack_left_behind_names_no_redis(tmp_path: Path) -> None:
+    here = {"TMPDIR": str(tmp_path), "XDG_RUNTIME_DIR": ""}
+    async with running(tmp_path) as up:
+        await up.kill()
+        assert len(announced(tmp_path)) == 1
+        default = await railstream("ps", RAILSTREAM_REDIS_TIMEOUT="1", **here)
+        assert "redis://127.0.0.1:6379/0" in default.err or default.code == 0
+        assert announced(tmp_path) == []
+
+
+async def test_of_several_stacks_one_has_to_be_named(tmp_path: Path) -> None:
+    here = {"TMPDIR": str(tmp_path), "XDG_RUNTIME_DIR": ""}
+    async with running(tmp_path), running(tmp_path):
+        await until(lambda: len(announced(tmp_path)) == 2, timeout=60)
+        said = await railstream("ps", **here)
+        assert said.code == 2
+        assert said.err.startswith("railstream: several `railstream up` run here")
+        assert said.err.count("--redis-url") == 2
 
 
 async def test_a_port_in_use_is_said_before_anything_starts(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import typer
 import yaml
 from railstream import keys, usage
 from railstream.cli.usage import usage as show
-from railstream.errors import ConfigurationError
+from railstream.errors import RailstreamError
 from railstream.events import Usage
 from railstream.ids import new_request_id, partition_of
 from railstream.usage import Account, Totals
@@ -201,5 +201,5 @@ async def test_a_call_that_nobody_counted_is_unknown_and_estimated_and_never_not
     ],
 )
 def test_what_is_wrong_with_the_command_is_said(arguments: dict[str, str], said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
+    with pytest.raises(RailstreamError, match=said):
         show(**({"since": "7d", "redis_url": "redis://127.0.0.1:1/0"} | arguments))

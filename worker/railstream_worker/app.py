@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 from faststream import FastStream
@@ -104,7 +105,15 @@ def create_worker(
         name=f"railstream-tokens-{name}",
         on_refused=telemetry.instruments.fenced,
     )
-    leases = Leases(redis, pool=settings.pool, worker=name, lease=settings.lease, redis_timeout=settings.redis_timeout)
+    leases = Leases(
+        redis,
+        pool=settings.pool,
+        worker=name,
+        lease=settings.lease,
+        redis_timeout=settings.redis_timeout,
+        slots=settings.concurrency,
+        release=version("railstream"),
+    )
     drains = UsageDrains(redis, leases.writing, most=settings.concurrency)
     engines = Engines()
     tools = Tools(

@@ -9,10 +9,12 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from importlib.metadata import version as version_of
+from typing import Annotated
 
 import typer
 
-from railstream.errors import RailstreamError
+from railstream.errors import ConfigurationError, InvalidRequestError, RailstreamError, RequestNotFoundError
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module that holds a function of that name, line for the overview)
@@ -21,11 +23,18 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "worker": ("railstream.cli.worker", "Generate, guard and publish completions."),
     "chat": ("railstream.cli.chat", "Talk to a rails config, in this process or on a server."),
     "check": ("railstream.cli.check", "Read rails configs and explain what they do."),
+    "ps": ("railstream.cli.ps", "List the requests that wait and run."),
+    "show": ("railstream.cli.show", "Show the life of one request."),
+    "cancel": ("railstream.cli.cancel", "Stop requests, queued or running."),
+    "workers": ("railstream.cli.workers", "List the workers and what waits for them."),
     "usage": ("railstream.cli.usage", "Show the tokens that LLM calls used."),
     "dead": ("railstream.cli.dead", "Look at jobs that failed their last delivery, or run them again."),
     "version": ("railstream.cli.version", "Print the versions that a bug report needs."),
 }
+FAILURE = 1
 USAGE_ERROR = 2
+USAGE_ERRORS = (ConfigurationError, InvalidRequestError)
+"""What is wrong with the command line, a setting or a config; all else is a failure of what it names."""
 
 OVERVIEW = """Guarded, durable LLM chat completions: a gateway, workers and a Redis Stream per request.
 
@@ -57,13 +66,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = build(given)(args=given, prog_name="railstream", standalone_mode=True)
     except RailstreamError as error:
         print(f"railstream: {error}", file=sys.stderr)
-        return USAGE_ERROR
+        is_usage = isinstance(error, USAGE_ERRORS) and not isinstance(error, RequestNotFoundError)
+        return USAGE_ERROR if is_usage else FAILURE
+    except OSError as error:
+        print(f"railstream: {error}", file=sys.stderr)
+        return FAILURE
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 0 if exit_.code is None else 1
     return code if isinstance(code, int) else 0
 
 
-def _overview() -> None:
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"railstream {version_of('railstream')}")
+        raise typer.Exit
+
+
+def _overview(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", is_eager=True, callback=_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
     pass
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import ExitStack, aclosing, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import ExitStack, aclosing, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, TextIO
@@ -20,16 +20,24 @@ from rich.markup import escape
 from railstream.cli.chat_pace import Pace
 from railstream.cli.chat_partner import Ended, InProcess, Messages, Partner, UsedCall
 from railstream.cli.chat_server import Server
+from railstream.cli.chat_waiting import Waiting
 from railstream.display import with_progress
-from railstream.errors import ConfigurationError
+from railstream.errors import ConfigurationError, StreamingNotSupportedError
 
 HELP = "/quit leaves, /reset forgets the conversation, Ctrl-C stops an answer"
 FAILED = 1
 
 
-def _option(variable: str, text: str, *names: str) -> Any:
+def _option(variable: str, text: str, *names: str, metavar: str | None = None) -> Any:
     variable = f"RAILSTREAM_{variable}"
-    return typer.Option(*names, envvar=variable, show_envvar=False, help=f"{text} [{variable}]")
+    return typer.Option(
+        *names,
+        envvar=variable,
+        show_envvar=False,
+        show_default=False,
+        metavar=metavar,
+        help=f"{text} [{variable}]",
+    )
 
 
 def chat(
@@ -40,22 +48,25 @@ def chat(
         Path | None, typer.Option("--config", "-c", help="The same as an option. [RAILSTREAM_CONFIG]")
     ] = None,
     streaming: Annotated[
-        bool, _option("STREAMING", "Show an answer while it is written.", "--streaming/--no-streaming")
-    ] = False,
+        bool | None,
+        _option(
+            "STREAMING",
+            "Show an answer while it is written. Default: yes, where the config allows it.",
+            "--streaming/--no-streaming",
+        ),
+    ] = None,
     server_url: Annotated[str | None, _option("SERVER_URL", "Talk to a server, such as http://127.0.0.1:8000.")] = None,
     config_id: Annotated[str | None, _option("CONFIG_ID", "Which config of several, or of the server.")] = None,
     model: Annotated[str | None, _option("MODEL", "Which model of the config.")] = None,
-    sentences: Annotated[
-        bool, _option("SENTENCES", "With --streaming: show whole sentences.", "--sentences/--no-sentences")
-    ] = False,
+    sentences: Annotated[bool, _option("SENTENCES", "Show whole sentences.", "--sentences/--no-sentences")] = False,
     buffer_size: Annotated[
-        int, _option("BUFFER_SIZE", "With --streaming: show so many characters at once.", "--buffer-size")
+        int, _option("BUFFER_SIZE", "Show so many at once.", "--buffer-size", metavar="CHARACTERS")
     ] = 0,
     buffer_time: Annotated[
-        float, _option("BUFFER_TIME", "With --streaming: show what came within so many seconds.", "--buffer-time")
+        float, _option("BUFFER_TIME", "Show at once what came within this.", "--buffer-time", metavar="SECONDS")
     ] = 0,
     progress: Annotated[
-        bool, _option("PROGRESS", "Without --streaming: count what has come.", "--progress/--no-progress")
+        bool, _option("PROGRESS", "With --no-streaming: count what has come.", "--progress/--no-progress")
     ] = False,
     usage: Annotated[bool, _option("USAGE", "Print the tokens of each LLM call.", "--usage/--no-usage")] = False,
     output: Annotated[Path | None, _option("OUTPUT", "Also write the answers to a file.")] = None,
@@ -63,10 +74,12 @@ def chat(
 ) -> None:
     """Chat with a config. Blocked text is shown as such; Ctrl-C stops an answer, not the program.
 
+    An answer is shown while it is written, and how long it is waited for until then. --no-streaming shows it whole.
+
     \b
     Examples:
-      railstream chat ./configs/support --streaming
-      railstream chat --server-url http://127.0.0.1:8000 --config-id support --streaming --usage
+      railstream chat ./configs/support
+      railstream chat --server-url http://127.0.0.1:8000 --config-id support --usage
       echo "Hello" | railstream chat ./configs/support --output answer.txt
     """
     if config is not None and config_option is not None:
@@ -101,18 +114,20 @@ class Talk:
         console: Console,
         file: TextIO | None,
         *,
-        streaming: bool,
+        streaming: bool | None,
         usage: bool,
         pace: Pace,
         progress: bool,
     ) -> None:
+        """``streaming``: ``None`` for as long as the config streams."""
         self._pace = pace
         self._progress = progress
         self._ended = Ended()
         self._partner = partner
         self._console = console
         self._file = file
-        self._streaming = streaming
+        self._streaming = streaming is not False
+        self._may_change = streaming is None
         self._usage = usage
         self._messages: list[dict[str, Any]] = []
         self._interactive = sys.stdin.isatty()
@@ -174,14 +189,25 @@ class Talk:
             self._messages += [question, {"role": "assistant", "content": text}]
 
     async def _answer(self, messages: Messages, said: list[str]) -> Ended:
+        try:
+            return await self._show_answer(messages, said)
+        except StreamingNotSupportedError:
+            if not self._may_change:
+                raise
+            self._may_change = self._streaming = False
+            return await self._show_answer(messages, said)
+
+    async def _show_answer(self, messages: Messages, said: list[str]) -> Ended:
         texts = self._texts(messages, said)
-        if self._streaming:
-            async with aclosing(self._pace.of(texts)) as shown:
-                async for text in shown:
-                    self._say(text)
-        else:
-            with self._counting() as count:
-                async with aclosing(with_progress(texts, count)) as counted:
+        waiting = Waiting(self._notes)
+        async with waiting:
+            if self._streaming:
+                async with aclosing(self._pace.of(texts)) as shown:
+                    async for text in shown:
+                        waiting.end()
+                        self._say(text)
+            else:
+                async with aclosing(with_progress(texts, self._counter(waiting))) as counted:
                     async for _ in counted:
                         pass
         ended = self._ended
@@ -203,14 +229,9 @@ class Talk:
                 said.append(element)
                 yield element
 
-    @contextmanager
-    def _counting(self) -> Iterator[Callable[[int], None]]:
+    def _counter(self, waiting: Waiting) -> Callable[[int], None]:
         """While an answer comes that is shown as a whole: how much there is of it."""
-        if not self._progress:
-            yield lambda _: None
-            return
-        with self._notes.status("waiting") as status:
-            yield lambda count: status.update(f"{count} pieces")
+        return (lambda count: waiting.show(f"{count} pieces")) if self._progress else (lambda _: None)
 
     def _say(self, text: str) -> None:
         self._console.out(text, end="", highlight=False)

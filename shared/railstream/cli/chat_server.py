@@ -9,7 +9,7 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 from railstream.cli.chat_partner import Ended, Messages, UsedCall
-from railstream.errors import ConfigurationError
+from railstream.errors import ConfigurationError, StreamingNotSupportedError
 
 CANCEL_TIMEOUT = 5.0
 """Seconds that a server may take to hear that its answer is not wanted any more."""
@@ -29,6 +29,7 @@ class Server:
         base = base if base.endswith("/v1") else f"{base}/v1"
         self.name = f"{config_id or model or 'the default config'} at {base}"
         self._error = openai.APIError
+        self._unreachable = openai.APIConnectionError
         self._client = openai.AsyncOpenAI(base_url=base, api_key=api_key or "none", max_retries=0)
         self._model: Any = model or openai.omit  # Railstream serves the config's own model where none is named
         self._extra = {"guardrails": {"config_id": config_id}} if config_id else {}
@@ -44,10 +45,19 @@ class Server:
             await self._cancel()
             raise
         except self._error as error:
+            if error.code == StreamingNotSupportedError.code:
+                raise StreamingNotSupportedError(error.message) from error
             blocked = error.code == "content_blocked"
-            yield Ended("blocked" if blocked else "failed", error.message)
+            yield Ended("blocked" if blocked else "failed", self._explain(error))
             return
         yield await self._ending()
+
+    def _explain(self, error: Any) -> str:
+        """The server's own words; where it has not answered, its address and what to do."""
+        if isinstance(error, self._unreachable):
+            cause = error.__cause__ or error
+            return f"{self._client.base_url} does not answer ({cause}); is a gateway running there? See --server-url"
+        return str(error.message)
 
     async def _texts(self, messages: Messages, streaming: bool) -> AsyncGenerator[str, None]:
         given: Any = {"model": self._model, "messages": list(messages), "extra_body": self._extra}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 import time
@@ -18,11 +17,12 @@ from rich.console import Console
 from rich.table import Table
 
 from railstream import job as jobs
+from railstream.cli.common_options import AsJson, RedisUrl
+from railstream.cli.redis_session import ask_redis
 from railstream.dead_letters import DeadLetter, dead_letters, drop, is_expired, retry
-from railstream.errors import ConfigurationError, InvalidRequestError, RailstreamError
-from railstream.settings import Settings, load, redact_url
-from railstream.topology.connect import connect
-from railstream.topology.recovery import FAILURES
+from railstream.errors import InvalidRequestError, RailstreamError
+from railstream.local.announced import with_local_redis
+from railstream.settings import Settings, load
 
 ALL = "all"
 OUTCOMES = {
@@ -45,12 +45,12 @@ class Action(StrEnum):
 def dead(
     action: Annotated[Action, typer.Argument(help="list, show, retry or drop.", metavar="ACTION")] = Action.list,
     letter_id: Annotated[str, typer.Argument(help="An id of the list, or all.", metavar="ID")] = "",
-    redis_url: Annotated[str | None, typer.Option(help="[RAILSTREAM_REDIS_URL]", show_default=False)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    redis_url: RedisUrl = None,
+    as_json: AsJson = False,
     every: Annotated[bool, typer.Option("--all", help="Every letter that the filters let through.")] = False,
     code: Annotated[str, typer.Option(help="Only those whose request ended with this code.")] = "",
     pool: Annotated[str | None, typer.Option(help="Only those of this worker pool.", show_default=False)] = None,
-    older_than: Annotated[float, typer.Option(help="Only those older than so many seconds.", min=0)] = 0,
+    older_than: Annotated[float, typer.Option(metavar="SECONDS", help="Only those older than this.", min=0)] = 0,
 ) -> None:
     """Look at the jobs that failed their last delivery; queue them again, or drop them.
 
@@ -62,7 +62,7 @@ def dead(
       railstream dead drop --all --code not_a_job --older-than 86400
     """
     chosen = Choice(ALL if every else letter_id, code=code, pool=pool, older_than=older_than, as_json=as_json)
-    run(load(Settings, redis_url=redis_url), action.value, chosen)
+    run(with_local_redis(load(Settings, redis_url=redis_url)), action.value, chosen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,17 +97,8 @@ def run(settings: Settings, action: str, chosen: Choice) -> None:
     }
     if action not in actions:
         raise InvalidRequestError(f"{action!r} is no action: list, show, retry or drop")
-    asyncio.run(_with_redis(settings, actions[action], chosen))
-
-
-async def _with_redis(settings: Settings, action: Callable[[Redis, Choice], Awaitable[None]], chosen: Choice) -> None:
-    redis = connect(settings.redis_url, settings.redis_timeout, name="railstream-dead")
-    try:
-        await action(redis, chosen)
-    except FAILURES as error:
-        raise ConfigurationError(f"Redis at {redact_url(settings.redis_url)!r} does not answer: {error}") from error
-    finally:
-        await redis.aclose()
+    act = actions[action]
+    ask_redis(settings, "dead", lambda redis: act(redis, chosen))
 
 
 async def _list(redis: Redis, chosen: Choice) -> None:

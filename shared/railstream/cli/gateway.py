@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from railstream.cli.options import settings_command
 from railstream.cli.start import serve
+from railstream.ports import check_port
 from railstream.settings import GatewaySettings
 
 
@@ -19,4 +20,5 @@ def gateway(settings: GatewaySettings) -> int:
       railstream gateway --redis-url redis://redis:6379/0 --config ./configs
       RAILSTREAM_API_KEYS=key-1,key-2 railstream gateway --host 0.0.0.0 --port 8080
     """
+    check_port(settings.host, settings.port, "--port")
     return serve("gateway", settings)

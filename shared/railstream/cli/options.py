@@ -9,15 +9,16 @@ import functools
 import inspect
 import types
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
 
-from railstream.settings import PREFIX, Settings, load
+from railstream.settings import PREFIX, Settings, Unit, load
 
 SHORT = {"config": "-c", "port": "-p"}
-METAVARS = {int: "INTEGER", float: "NUMBER", bool: "BOOLEAN"}
+METAVARS: dict[Any, str] = {Path: "PATH", str: "TEXT"}
 
 S = TypeVar("S", bound=Settings)
 
@@ -65,9 +66,16 @@ def _own_first(kind: type[Settings]) -> list[str]:
 
 
 def _metavar(field: FieldInfo) -> str:
-    annotation: Any = field.annotation
+    """What stands for the value: a number's unit, the words of a choice, else the kind of value."""
+    annotation, metadata = field.annotation, list(field.metadata)
     if get_origin(annotation) in (Union, types.UnionType):
         annotation = next(part for part in get_args(annotation) if part is not type(None))
+    if get_origin(annotation) is Annotated:
+        annotation, *more = get_args(annotation)
+        metadata += more
+    for one in metadata:
+        if isinstance(one, Unit):
+            return one
     if get_origin(annotation) is Literal:
         return "|".join(get_args(annotation))
-    return METAVARS.get(annotation, "PATH" if getattr(annotation, "__name__", "") == "Path" else "TEXT")
+    return METAVARS.get(annotation, "TEXT")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -11,14 +10,19 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from redis.asyncio import Redis
+
 from railstream.cli.options import settings_command
+from railstream.cli.redis_session import ask_redis
 from railstream.config import ConfigSet
-from railstream.errors import ConfigurationError
+from railstream.errors import RedisUnavailableError
 from railstream.local import readiness
+from railstream.local.announced import announcing
 from railstream.local.redis_server import RedisServer, find_server, free_port, lock
 from railstream.local.stack import gateway_child, redis_child, worker_children
 from railstream.local.supervisor import StackFailed, StackStopped, Supervisor
 from railstream.local.welcome import welcome
+from railstream.ports import check_port
 from railstream.settings import UpSettings
 
 
@@ -40,9 +44,12 @@ def up(settings: UpSettings) -> int:
     settings = settings.model_copy(update={"port": _usable_port(settings.host, settings.port)})
     try:
         if "redis_url" in settings.model_fields_set:
+            _require_redis(settings)
             return asyncio.run(_run(settings, configs, None))
         with _data_directory(settings.data_dir) as directory:
-            return asyncio.run(_run(settings, configs, RedisServer.prepare(find_server(), directory)))
+            server = RedisServer.prepare(find_server(), directory)
+            with announcing(server.url, settings.port) as file:
+                return asyncio.run(_run(settings, configs, server, file))
     except StackStopped:
         return 0
     except StackFailed as failure:
@@ -50,7 +57,9 @@ def up(settings: UpSettings) -> int:
         return failure.code
 
 
-async def _run(settings: UpSettings, configs: ConfigSet, server: RedisServer | None) -> int:
+async def _run(
+    settings: UpSettings, configs: ConfigSet, server: RedisServer | None, url_file: Path | None = None
+) -> int:
     redis_url = server.url if server else settings.redis_url
     workers, gateway = worker_children(settings, redis_url), gateway_child(settings, redis_url)
     names = ["up", "redis", gateway.name, *(worker.name for worker in workers)]
@@ -64,24 +73,27 @@ async def _run(settings: UpSettings, configs: ConfigSet, server: RedisServer | N
         supervisor.start(gateway)
         host = readiness.reachable(settings.host)
         await supervisor.until("the gateway", partial(readiness.obstacle, host, settings.port))
-        supervisor.show(welcome(f"http://{host}:{settings.port}", configs, wants_key=bool(settings.api_keys)))
+        url = f"http://{host}:{settings.port}"
+        supervisor.show(welcome(url, configs, wants_key=bool(settings.api_keys), url_file=url_file))
         await supervisor.serve()
     return 0
 
 
 def _usable_port(host: str, port: int) -> int:
-    if port == 0:
-        return free_port(host)
-    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-    with socket.socket(family, kind) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError as error:
-            raise ConfigurationError(
-                f"port {port} of {host} cannot be used ({error.strerror}); choose another one with --port"
-            ) from error
-    return port
+    check_port(host, port, "--port")
+    return port or free_port(host)
+
+
+def _require_redis(settings: UpSettings) -> None:
+    """Raises ``RedisUnavailableError`` when the Redis that was named does not answer."""
+
+    async def ping(redis: Redis) -> None:
+        await redis.ping()
+
+    try:
+        ask_redis(settings, "up", ping)
+    except RedisUnavailableError as error:
+        raise RedisUnavailableError(f"{error}, or leave it out: then a Redis is started here") from error
 
 
 @contextmanager

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import aclosing
 from dataclasses import asdict
 from datetime import date
 from enum import StrEnum
@@ -18,12 +16,13 @@ from rich.console import Console
 from rich.table import Table
 
 from railstream import usage as ledger
+from railstream.cli.common_options import AsJson, RedisUrl
+from railstream.cli.redis_session import ask_redis
 from railstream.config.serving import Price
 from railstream.errors import ConfigurationError
+from railstream.local.announced import with_local_redis
 from railstream.prices import cost_of, estimated_cost_of, prices_of
-from railstream.settings import Settings, load, redact_url
-from railstream.topology.connect import connect
-from railstream.topology.recovery import FAILURES
+from railstream.settings import Settings, load
 from railstream.usage import Account, Totals
 
 UNITS = {"d": 1, "w": 7}
@@ -60,8 +59,8 @@ def usage(
     config: Annotated[
         Path | None, typer.Option(help="Rails configs: with their prices, what it cost. [RAILSTREAM_CONFIG]")
     ] = None,
-    redis_url: Annotated[str | None, typer.Option(help="[RAILSTREAM_REDIS_URL]", show_default=False)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    redis_url: RedisUrl = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show the tokens of every LLM call since a day, cancelled and failed calls included.
 
@@ -71,10 +70,10 @@ def usage(
     characters). Dollars are by the prices of the configs; what follows a ~ is an estimate, and a row that holds a
     model without a price has none.
     """
-    settings = load(Settings, redis_url=redis_url, config=config)
+    settings = with_local_redis(load(Settings, redis_url=redis_url, config=config))
     days = ledger.days_until(ledger.today(), _days_of(since))
     prices = prices_of(settings.config)
-    rows = _grouped(asyncio.run(_read(settings, days)), by, prices)
+    rows = _grouped(ask_redis(settings, "usage", lambda redis: ledger.read(redis, days)), by, prices)
     if as_json:
         shown = [_as_json(row, by) for row in rows]
         typer.echo(json.dumps({"since": days[0], "until": days[-1], "by": by.value, "rows": shown}))
@@ -89,14 +88,6 @@ def _as_json(row: Row, by: By) -> dict[str, Any]:
         totals |= {"input": None, "output": None}
     dollars = None if row.unknown else row.dollars
     return {by.value: row.name, **totals, "dollars": dollars, "estimated_dollars": row.estimated_dollars}
-
-
-async def _read(settings: Settings, days: list[str]) -> dict[Account, Totals]:
-    try:
-        async with aclosing(connect(settings.redis_url, settings.redis_timeout, name="usage", pool_size=2)) as redis:
-            return await ledger.read(redis, days)
-    except FAILURES as error:
-        raise ConfigurationError(f"Redis at {redact_url(settings.redis_url)!r} does not answer: {error}") from error
 
 
 def _days_of(since: str) -> int:

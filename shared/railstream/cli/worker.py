@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from railstream.cli.options import settings_command
 from railstream.cli.start import serve
+from railstream.ports import check_port
 from railstream.settings import WorkerSettings
 
 
@@ -19,4 +20,6 @@ def worker(settings: WorkerSettings) -> int:
       railstream worker --redis-url redis://redis:6379/0 --config ./configs
       railstream worker --concurrency 16 --http-port 9100    with /livez, /readyz and /metrics
     """
+    if settings.http_port is not None:
+        check_port(settings.http_host, settings.http_port, "--http-port")
     return serve("worker", settings)

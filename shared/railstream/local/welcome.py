@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from pathlib import Path
 
 from railstream.config import ConfigSet
 from railstream.config.models import SCRIPTED
@@ -19,6 +21,11 @@ messages = [{{"role": "user", "content": "{question}"}}]
 for chunk in client.chat.completions.create(model="{model}", messages=messages, stream=True):
     print(chunk.choices[0].delta.content or "", end="", flush=True)"""
 
+REDIS = """Its Redis: redis-cli -u "$(cat {file})"
+`railstream ps`, `show`, `workers`, `usage` and `dead` find it by themselves.
+
+"""
+
 FOR_AN_LLM = "Set OPENAI_API_KEY to serve OpenAI, or give --config DIR to serve your own rails configs."
 
 WELCOME = """Railstream is ready: {url}
@@ -29,11 +36,11 @@ WELCOME = """Railstream is ready: {url}
 
 {python}
 
-Ctrl-C stops everything."""
+{redis}Ctrl-C stops everything."""
 
 
-def welcome(url: str, configs: ConfigSet, *, wants_key: bool) -> str:
-    """The examples in it can be copied as they stand."""
+def welcome(url: str, configs: ConfigSet, *, wants_key: bool, url_file: Path | None = None) -> str:
+    """The examples in it can be copied as they stand. ``url_file`` holds the URL of the stack's own Redis, if any."""
     model = next(iter(configs.models()), "MODEL")
     body = json.dumps({"model": model, "stream": True, "messages": [{"role": "user", "content": QUESTION}]})
     key = "YOUR_KEY" if wants_key else "not-needed"
@@ -43,6 +50,7 @@ def welcome(url: str, configs: ConfigSet, *, wants_key: bool) -> str:
         who=_who_answers(configs),
         curl=CURL.format(url=url, curl_key=curl_key, body=body),
         python=PYTHON.format(url=url, key=key, question=QUESTION, model=model),
+        redis=REDIS.format(file=shlex.quote(str(url_file))) if url_file else "",
     )
 
 

@@ -59,13 +59,18 @@ def connect(url: str, timeout: float, *, name: str, pool_size: int = 64) -> Redi
         timeout=timeout,
         socket_timeout=timeout,
         socket_connect_timeout=timeout,
-        socket_keepalive=True,
+        **of_tcp(url),
         health_check_interval=15,
         driver_info=DriverInfo(),  # else each connection looks up redis-py's version on the disk
         retry=Retry(NoBackoff(), 0),
     )
     client: Redis = RepeatingRedis.from_pool(cancellable(pool))
     return client
+
+
+def of_tcp(url: str) -> dict[str, Any]:
+    """Options that redis-py's connections over a unix socket do not take."""
+    return {} if url.startswith("unix:") else {"socket_keepalive": True}
 
 
 def cancellable(pool: Pool) -> Pool:

@@ -18,7 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from railstream.topology.connect import cancellable
+from railstream.topology.connect import cancellable, of_tcp
 from railstream.topology.recovery import FAILURES, Recovery
 
 
@@ -81,7 +81,7 @@ class Link(asyncio.Protocol):
             client_name=name,
             socket_connect_timeout=timeout,
             socket_timeout=timeout,
-            socket_keepalive=True,
+            **of_tcp(url),
             retry=Retry(NoBackoff(), 0),
         )
         connection: AbstractConnection = cancellable(pool).make_connection()

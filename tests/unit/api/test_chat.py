@@ -30,7 +30,7 @@ def chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Any:
     return run
 
 
-@pytest.mark.parametrize("options", [[], ["--streaming"]])
+@pytest.mark.parametrize("options", [[], ["--streaming"], ["--no-streaming"]])
 def test_a_line_is_a_prompt(chat: Any, options: list[str]) -> None:
     assert chat("Hello\n\nBye\n", *options) == (0, "You said Hello.\nYou said Bye.\n", "")
 
@@ -46,7 +46,7 @@ def test_an_unknown_command_is_no_prompt(chat: Any) -> None:
     assert "/quit leaves" in err
 
 
-@pytest.mark.parametrize(("options", "said"), [([], ""), (["--streaming"], "It is \n")])
+@pytest.mark.parametrize(("options", "said"), [([], "It is \n"), (["--no-streaming"], "")])
 def test_blocked_text_is_shown_as_such(chat: Any, options: list[str], said: str) -> None:
     rails = {
         "config": {"terms": {"output": {"terms": ["forbidden"]}}},
@@ -58,7 +58,7 @@ def test_blocked_text_is_shown_as_such(chat: Any, options: list[str], said: str)
     assert err == "blocked: Blocked by terms check output rails.\n"
 
 
-def test_output_rails_that_do_not_stream_say_so_with_streaming_only(chat: Any) -> None:
+def test_output_rails_that_do_not_stream_are_shown_whole_and_say_so_where_streaming_was_wanted(chat: Any) -> None:
     rails = {"config": {"terms": {"output": {"terms": ["x"]}}}, "output": {"flows": ["terms check output"]}}
     assert chat("Hello\n", rails=rails)[:2] == (0, "You said Hello.\n")
     code, out, err = chat("Hello\n", "--streaming", rails=rails)
@@ -98,4 +98,4 @@ def test_what_is_wrong_is_one_line(chat: Any, options: list[str], problem: str) 
 def test_a_server_that_is_not_there_fails_the_command(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("Hello\n"))
     assert main(["chat", "--server-url", "http://127.0.0.1:9", "--streaming"]) == 1
-    assert "failed: Connection error." in capsys.readouterr().err
+    assert "failed: http://127.0.0.1:9/v1/ does not answer" in capsys.readouterr().err

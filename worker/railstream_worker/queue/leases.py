@@ -49,15 +49,26 @@ class Claim:
 class Leases:
     """``lease`` in seconds; ``margin`` is how long before its end a claim that was not renewed is given up.
 
-    ``redis_timeout``: seconds after which a reply of Redis is not waited for any more.
+    ``redis_timeout``: seconds after which a reply of Redis is not waited for any more. ``slots`` and ``release`` stand
+    in the worker's record, for operators.
     """
 
-    def __init__(self, redis: Redis, *, pool: str, worker: str, lease: float, redis_timeout: float) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        *,
+        pool: str,
+        worker: str,
+        lease: float,
+        redis_timeout: float,
+        slots: int = 0,
+        release: str = "",
+    ) -> None:
         self.writing = Writing(redis)
         self._deliveries = Deliveries(redis, pool=pool, worker=worker, lease=lease, in_flight=redis_timeout)
         self._redis = redis
         self._jobs = keys.jobs(pool)
-        self._record = WorkerRecord(worker, pool, jobs.VERSION)
+        self._record = WorkerRecord(worker, pool, jobs.VERSION, slots, release)
         self._worker = worker
         self._lease = lease
         self._margin = lease * 0.15
