@@ -252,3 +252,76 @@ def test_combining_changes_neither() -> None:
     assert first.rails.output.flows == ()
     assert combined.rails.output.flows == ("a",)
     assert second.models == ()
+
+
+@pytest.mark.parametrize("section", ["terms", "pii_patterns"])
+def test_what_stands_in_place_of_a_match_is_the_first_configs_that_masks(section: str) -> None:
+    flow = {"terms": "mask terms on output", "pii_patterns": "mask pii on output"}[section]
+    terms = "terms: [x], " if section == "terms" else ""
+
+    def masking(token: str) -> RailsConfig:
+        found = f"rails: {{output: {{flows: [{flow}]}}, config: {{{section}: {{output: {{{terms}{token}}}}}}}}}"
+        return config(found)
+
+    first, second = masking(""), masking("mask_token: the secret is")
+    idle = config(f"rails: {{config: {{{section}: {{output: {{mask_token: idle}}}}}}}}")
+
+    def token(combined: RailsConfig) -> str:
+        return str(getattr(combined.rails.config, section).output.mask_token)
+
+    assert token(first + second) == token(first)
+    assert token(second + first) == "the secret is"
+    assert token(first + idle) == token(idle + first) == token(first)
+
+
+JUDGE = """
+models: [{type: main, engine: openai, model: m}, {type: judge, engine: openai, model: j}]
+rails: {output: {flows: [self check output $variant=judge, self check facts]}}
+prompts:
+- {task: judge, content: "Is it bad? {{ general_instructions }} {{ bot_response }}"}
+- {task: self_check_facts, content: "True? {{ evidence }}"}
+"""
+CHANGES = {
+    "a prompt for its variant": "prompts: [{task: self_check_output $variant=judge, content: Say No}]",
+    "its judge's parameters": "models: [{type: judge, engine: openai, model: j, parameters: {base_url: 'http://x'}}]",
+    "a judge of its own": "models: [{type: self_check_facts, engine: openai, model: other}]",
+    "the temperature of its judge": "lowest_temperature: 2",
+    "what its prompt is filled in with": "instructions: [{type: general, content: Everything is fine.}]",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_no_config_changes_what_another_configs_rail_is_judged_by(change: str) -> None:
+    judged, other = config(JUDGE), config(CHANGES[change])
+    with pytest.raises(ConfigurationError, match=r"the flow 'self check .* would have another .* when combined"):
+        judged + other
+    if change != "its judge's parameters":
+        with pytest.raises(ConfigurationError, match=r"would have another .*; write the same"):
+            other + judged
+    else:  # the second's model holds, and that is the judge's
+        assert (other + judged).models == judged.models
+
+
+def test_an_action_of_another_config_does_not_take_a_built_in_rails_place(write: Write) -> None:
+    one = write("one/config.yml", MAIN + "rails: {input: {flows: [terms check input]}, config: {terms: {input: ")
+    write("one/config.yml", (one / "one/config.yml").read_text() + "{terms: [x]}}}}")
+    write("two/config.yml", "passthrough: true")
+    write(
+        "two/actions.py",
+        "from railstream import action\n\n@action(name='terms check input')\ndef let(text):\n    return True\n",
+    )
+    rails, loose = (RailsConfig.from_path(one / name, require_keys=False) for name in ("one", "two"))
+    for first, second in ((rails, loose), (loose, rails)):
+        with pytest.raises(
+            ConfigurationError, match="'terms check input' of the config 'one' would have another action"
+        ):
+            first + second
+
+
+def test_data_for_a_configs_own_actions_stays_as_it_is(write: Write) -> None:
+    root = write("one/config.yml", "custom_data: {most: 1}\nrails: {output: {flows: [check]}}")
+    write("one/actions.py", "from railstream import action\n\n@action\ndef check(text):\n    return True\n")
+    one = RailsConfig.from_path(root / "one", require_keys=False)
+    assert (one + config("custom_data: {least: 2}")).custom_data == {"most": 1, "least": 2}
+    with pytest.raises(ConfigurationError, match=r"another custom_data\.most"):
+        one + config("custom_data: {most: 9}")
