@@ -81,6 +81,11 @@ class Leases:
         self._deliveries.arrived(entry, deliveries)
         self._given_up.pop(entry, None)
 
+    def holds(self, entry: bytes) -> bool:
+        """Whether the entry's job runs here, under a claim that is not lost."""
+        claim = self._claims.get(entry)
+        return claim is not None and not claim.is_lost
+
     def hold(self, entry: bytes, lost: Callable[[], None], *, since: float, deliveries: int) -> Claim:
         """Start renewing the claim of ``entry``. ``since``: the monotonic time before it was claimed."""
         claim = Claim(entry, deliveries, since, lost)
@@ -175,6 +180,10 @@ class Leases:
             log.warning("job %s: its claim could not be renewed in time", claim.entry.decode())
             self._given_up[claim.entry] = claim.deliveries - 1
             claim.lose()
+
+    async def hand_over(self, entry: bytes, worker: str) -> None:
+        """Give our claim to the worker that runs the job; if it does not renew it, the lease ends as any other."""
+        await self._deliveries.hand_over(entry, worker)
 
     async def hand_back(self, entry: bytes, deliveries: int) -> None:
         """Let any worker take the entry at its next scan; later, if not now.
