@@ -109,7 +109,12 @@ class Leases:
             try:
                 await self.renew()
                 self.writing.found()
+<<<<<<< HEAD
             except FAILURES as error:
+=======
+                await self._give_back_lost()
+            except (RedisError, OSError, TimeoutError) as error:
+>>>>>>> 584ef86 (Readiness: one served pool is enough, decided and tested; railstream.pool.workers counts the workers of each pool)
                 self.writing.lost(error)
             await asyncio.sleep(self._lease / 5)
 
@@ -125,15 +130,14 @@ class Leases:
                     await self._deliveries.give_back(entry, count)
                     self._given_up.pop(entry, None)
             await worker_records.write(self._redis, self._record)
-            await self._give_back_lost()
 
     async def _give_back_lost(self) -> None:
+        """What is not given back now is at the next round, or when the lease is over."""
         try:
-            lost = await self._deliveries.give_back_lost(self._claims.keys)
-        except ResponseError as error:
-            if not is_missing(error):
-                raise
-            await ensure_group(self._redis, self._jobs)
+            async with asyncio.timeout(self._lease / 2):
+                lost = await self._deliveries.give_back_lost(self._claims.keys)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.debug("jobs whose delivery was lost are given back later: %s", error)
         else:
             if lost:
                 log.warning("%d jobs whose delivery was lost on its way are given back to the queue", lost)
