@@ -77,6 +77,7 @@ def create_app(
         telemetry=telemetry,
     )
     telemetry.instruments.watch_queue(gateway.admission.waiting)
+    telemetry.instruments.watch_workers(gateway.admission.workers)
     telemetry.instruments.watch_configs({config.id: config.digest for config in configs})
     app = FastAPI(title=TITLE, lifespan=_lifespan, exception_handlers=HANDLERS)
     app.state.gateway = gateway

@@ -19,7 +19,7 @@ MOST: Final = 10_000
 PAGE: Final = 100
 """Letters that are read in one round trip."""
 KEPT: Final = 7 * 24 * 3600
-"""Seconds that a dead job is kept: it holds somebody's prompt."""
+"""Seconds that a dead job is kept if nothing else is said: it holds somebody's prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,20 @@ class DeadLetter:
 
 
 async def bury(
-    redis: Redis, *, job: bytes, request_id: str, pool: str, deliveries: int, reason: str, code: str = ""
+    redis: Redis,
+    *,
+    job: bytes,
+    request_id: str,
+    pool: str,
+    deliveries: int,
+    reason: str,
+    code: str = "",
+    kept: float = KEPT,
 ) -> None:
-    """Keep a job that no worker will be given any more, for `KEPT` seconds. ``code``: of its request's end."""
+    """Keep a job that no worker will be given any more, and drop those that were kept longer than ``kept`` seconds.
+
+    ``code``: of its request's end.
+    """
     fields: dict[Any, Any] = {
         "job": job,
         "request": request_id,
@@ -52,14 +63,9 @@ async def bury(
     }
     pipeline = redis.pipeline(transaction=False)
     pipeline.xadd(keys.DEAD, fields, maxlen=MOST, approximate=True)
-    pipeline.xtrim(keys.DEAD, minid=_oldest(), approximate=False)
-    pipeline.expire(keys.DEAD, KEPT)
+    pipeline.xtrim(keys.DEAD, minid=int((time.time() - kept) * 1000), approximate=False)
+    pipeline.expire(keys.DEAD, max(1, round(kept)))
     await pipeline.execute()
-
-
-def _oldest() -> int:
-    """Milliseconds: letters whose ids are lower have been kept long enough."""
-    return int((time.time() - KEPT) * 1000)
 
 
 async def dead_letters(redis: Redis, letter_id: str | None = None) -> list[DeadLetter]:

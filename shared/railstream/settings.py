@@ -119,6 +119,7 @@ class WorkerSettings(Settings):
     lease: Seconds = Field(5, description="A claim that is not renewed for this long may be taken over.")
     scan: Seconds = Field(1, description="Between looks for expired claims.")
     max_deliveries: Deliveries = Field(3, description="Deliveries of a job before it is dead.")
+    dead_retention: Seconds = Field(7 * 24 * 3600, description="How long a dead job is kept: it holds a prompt.")
     on_config_mismatch: OnConfigMismatch = Field(
         "fail", description="A job whose config differs here: fail ends it with 503; hand_back leaves it to others."
     )

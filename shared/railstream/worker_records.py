@@ -6,7 +6,7 @@ clocks differ agree on who lives. A record of a dead worker expires; its place i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -87,6 +87,11 @@ async def seen(redis: Redis) -> list[tuple[WorkerRecord, float]]:
 def _record(name: str, fields: Sequence[Any]) -> WorkerRecord:
     pool, version, slots, release = fields
     return WorkerRecord(name, (pool or b"").decode(), int(version or 0), int(slots or 0), (release or b"").decode())
+
+
+def serving(workers: Iterable[WorkerRecord], pool: str) -> list[WorkerRecord]:
+    """Those that run the jobs of a pool. A worker of a release that told neither pool nor version may serve any."""
+    return [worker for worker in workers if worker.pool == pool or worker.version == 0]
 
 
 async def remove(redis: Redis, name: str) -> None:

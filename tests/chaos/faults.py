@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -50,6 +51,8 @@ class Faults:
         self.takeovers = Takeovers(world)
         self._random = world.random
         self._busy: set[str] = set()
+        self._refusals = itertools.cycle(REFUSALS)
+        self._losses = itertools.cycle(JOB_STREAM_LOSSES)
         self.wrong: list[str] = []
         """What a fault itself found to be other than promised."""
 
@@ -172,7 +175,7 @@ class Faults:
         if "redis" in self._busy:
             return False
         self._busy.add("redis")
-        kind = kind or self._random.choice(REFUSALS)
+        kind = kind or next(self._refusals)
         refusal = refusing(self.world.redis, kind)
         self.takeovers.disturb()
         try:
@@ -189,7 +192,7 @@ class Faults:
 
     async def lose_job_stream(self, how: str = "") -> bool:
         """The job stream alone is lost. Whoever waits in it, or whose worker dies now, is told, and asks again."""
-        how = how or self._random.choice(JOB_STREAM_LOSSES)
+        how = how or next(self._losses)
         try:
             with self.world.redis.client() as client:
                 for asked in self.clients:

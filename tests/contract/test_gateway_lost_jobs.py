@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 from contract.gateway_rig import QUESTION, Rig, Served, Writer
+from harness.redis_server import RedisServer
 from harness.waiting import until
 from railstream import dead_letters, events, job, keys, worker_records
 from railstream.conversations import Entry, RedisSessions
 from railstream.errors import JobLostError
+from railstream.ids import new_request_id
+from railstream.topology.connect import connect
 from railstream.worker_records import WorkerRecord
-from railstream_gateway.stream import relay
+from railstream_gateway.stream import lost_jobs, relay
+from railstream_gateway.stream.lost_jobs import JobWatch
 from railstream_worker.queue.group import ensure_group
 from redis.asyncio import Redis
 
@@ -291,3 +295,33 @@ async def test_letters_are_kept_for_a_time_and_not_for_ever(rig: Rig, monkeypatc
     (letter,) = await dead_letters.dead_letters(rig.redis)
     assert (letter.job, letter.code) == (b"y", "not_a_job")
     assert 0 < await rig.redis.ttl(keys.DEAD) <= dead_letters.KEPT
+
+
+async def test_a_claim_that_redis_did_not_let_a_worker_renew_ends_no_request(
+    start_redis: Callable[..., RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = start_redis()
+    redis = connect(server.url, 5, name="test")
+    watch = JobWatch(redis, queue_timeout=300, retention=60)
+    request = new_request_id()
+    await redis.xgroup_create(keys.jobs(), keys.GROUP, mkstream=True)
+    entry = await redis.xadd(keys.jobs(), {"__data__": b"x"})
+    await redis.xreadgroup(keys.GROUP, "worker", {keys.jobs(): ">"})
+    record = {
+        "status": "running",
+        "pool": "",
+        "job": entry,
+        "enqueued": entry,
+        "owner": "worker",
+        "created": time.time(),
+    }
+    await redis.hset(keys.request(request), mapping=record)
+    arguments: Any = (keys.jobs(), keys.GROUP, "worker", 0, [entry])
+    await redis.xclaim(*arguments, idle=400_000, justid=True)
+    await redis.config_set("min-replicas-to-write", "1")
+    assert not await watch.check(request)
+    await redis.config_set("min-replicas-to-write", "0")
+    assert not await watch.check(request), "its worker has had no time to renew the claim"
+    monkeypatch.setattr(lost_jobs, "SEEN_WITHIN", 0)
+    assert await watch.check(request), "nobody has renewed it since"
+    await redis.aclose()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from contract.gateway_rig import QUESTION, Rig
 from harness.sse import opened
+from harness.stack import write_configs
 from harness.waiting import until
 from railstream import keys, worker_records
+from railstream.config import ConfigSet
 from railstream.ids import new_request_id
 from railstream.worker_records import WorkerRecord
 from railstream_worker.queue.group import ensure_group
@@ -272,6 +275,21 @@ async def test_readyz_counts_workers_of_its_own_pools_and_names_those_that_nobod
     assert answer.json()["unserved_pools"] == ["default"]
     feeding = await rig.serve(pool="gpu")
     assert (await rig.http.get(f"{feeding.url}/readyz")).json()["pools"] == {"gpu": 1}
+
+
+async def test_a_gateway_of_two_pools_is_ready_with_one_and_counts_the_workers_of_both(
+    rig: Rig, tmp_path: Path
+) -> None:
+    two = {"main": {}, "large": {"railstream": {"pool": "gpu"}}}
+    rig.configs = ConfigSet.load(write_configs(tmp_path / "two", "http://127.0.0.1:1/v1", two))
+    served = await rig.serve()
+    await worker_records.write(rig.redis, WorkerRecord("w", version=1))
+    answer = await rig.http.get(f"{served.url}/readyz")
+    assert (answer.status_code, answer.json()["unserved_pools"]) == (200, ["gpu"])
+    await served.gateway.admission.count_workers()
+    page = (await rig.http.get(f"{served.url}/metrics")).text
+    assert 'railstream_pool_workers{railstream_pool="default"} 1\n' in page
+    assert 'railstream_pool_workers{railstream_pool="gpu"} 0\n' in page
 
 
 async def test_readyz_is_503_while_redis_refuses_writes(rig: Rig) -> None:

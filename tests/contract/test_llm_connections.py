@@ -57,9 +57,11 @@ async def providing(answer: Answer, host: str = "127.0.0.1", port: int = 0) -> A
 
 
 @asynccontextmanager
-async def model_at(port: int, host: str = "127.0.0.1", **options: object) -> AsyncGenerator[ChatModel, None]:
+async def model_at(
+    port: int, host: str = "127.0.0.1", engine: str = "openai", **options: object
+) -> AsyncGenerator[ChatModel, None]:
     where = {"base_url": f"http://{host}:{port}/v1", "api_key": "k"}
-    entry = {"type": "main", "engine": "openai", "model": "m-1", "parameters": where}
+    entry = {"type": "main", "engine": engine, "model": "m-1", "parameters": where}
     config = RailsConfig.from_content(config={"models": [entry | {"railstream": {"max_retries": 0} | options}]})
     model = build(config.models[0], config.deadlines_of(config.models[0]))
     try:

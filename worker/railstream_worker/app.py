@@ -129,6 +129,7 @@ def create_worker(
         pool=settings.pool,
         retention=settings.retention,
         max_deliveries=settings.max_deliveries,
+        dead_retention=settings.dead_retention,
         on_config_mismatch=settings.on_config_mismatch,
     )
     pool = Pool(tools, slots, rest=2 * settings.scan)

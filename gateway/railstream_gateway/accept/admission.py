@@ -9,21 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from railstream import keys
+from railstream import keys, worker_records
 from railstream.errors import OverloadedError
 from railstream.logs import Outage
 from railstream.settings import GatewaySettings
 from railstream.topology.recovery import FAILURES
+from railstream.worker_records import serving
 from redis.asyncio import Redis
 
 log = logging.getLogger(__name__)
 
 INTERVAL: Final = 0.25
 """Seconds between samples."""
+COUNT_WORKERS_EVERY: Final = 5.0
+"""Seconds."""
 LONGEST_RETRY: Final = 30
 """Seconds: the most that a client is told to wait."""
 
@@ -61,6 +65,8 @@ class Admission:
         self._settings = settings
         self._samples = {pool: Sample() for pool in pools}
         self._outage = Outage(log, "redis")
+        self._workers: dict[str, int] = {}
+        self._counted_at = -math.inf
 
     @property
     def redis_is_up(self) -> bool:
@@ -69,6 +75,10 @@ class Admission:
     def waiting(self) -> int | None:
         """Jobs that wait in all pools, as of the latest sample."""
         return sum(sample.waiting for sample in self._samples.values()) if self.redis_is_up else None
+
+    def workers(self) -> Mapping[str, int]:
+        """Living workers by pool, as of the latest look; empty while Redis is out."""
+        return self._workers if self.redis_is_up else {}
 
     def queues(self) -> dict[str, Sample]:
         """The latest sample by pool."""
@@ -102,6 +112,8 @@ class Admission:
             try:
                 for pool in self._samples:
                     await self.sample(pool)
+                if time.monotonic() > self._counted_at + COUNT_WORKERS_EVERY:
+                    await self.count_workers()
                 self._outage.end()
             except FAILURES as error:
                 self._outage.begin(error)
@@ -114,6 +126,12 @@ class Admission:
         waiting, age = await self._redis.eval(_SAMPLE, 1, keys.jobs(pool), keys.GROUP)
         sample.waiting, sample.age = int(waiting), int(age) / 1000
         sample.admitted -= before
+
+    async def count_workers(self) -> None:
+        """Look at the workers now."""
+        living = await worker_records.living(self._redis)
+        self._workers = {pool: len(serving(living, pool)) for pool in self._samples}
+        self._counted_at = time.monotonic()
 
 
 def unavailable() -> OverloadedError:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from fastapi import APIRouter, Request
 from railstream import keys, worker_records
 from railstream.telemetry import CONTENT_TYPE
-from railstream.worker_records import WorkerRecord
+from railstream.worker_records import serving
 from redis.exceptions import RedisError
 from starlette.responses import PlainTextResponse, Response
 
@@ -29,7 +27,9 @@ async def live() -> Response:
 async def ready(request: Request) -> Response:
     """200 when Redis takes a write, a worker serves a pool of this gateway, and this gateway does not stop.
 
-    Pools that nobody serves are named: their requests wait, and end after the queue's time.
+    One served pool is enough: taking the gateway away for another one would take it from the requests that are served.
+    Pools that nobody serves are named, and are a metric (`railstream.pool.workers`); their requests wait, and end after
+    the queue's time.
     """
     gateway: Gateway = request.app.state.gateway
     draining = gateway.open_streams.draining
@@ -52,11 +52,6 @@ async def ready(request: Request) -> Response:
         "draining": draining,
     }
     return json_answer(body, 200 if ok else 503)
-
-
-def serving(workers: Iterable[WorkerRecord], pool: str) -> list[WorkerRecord]:
-    """Those that run the jobs of a pool. A worker of a release that told neither pool nor version may serve any."""
-    return [worker for worker in workers if worker.pool == pool or worker.version == 0]
 
 
 @router.get("/metrics", response_class=PlainTextResponse, response_model=None)

@@ -8,6 +8,7 @@ was when it was looked at: of two gateways one writes it, and a worker that begi
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from railstream.requests import MARK, ON_ITS_WAY
 from railstream.topology.repeating import RepeatableScript
 from railstream.worker_records import SEEN_WITHIN
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +134,7 @@ class JobWatch:
         self._redis = redis
         self._queue_timeout = queue_timeout
         self._retention = retention
+        self._refused_at = -math.inf
 
     async def check(self, request_id: str, unmarked_for: float | None = None, silent: float = 0) -> bool:
         """End a request that cannot be answered any more. True when it is ended, by whomever.
@@ -145,6 +148,8 @@ class JobWatch:
             return False  # it has ended, or a release queued it that kept no pool
         entry = job or (mark if mark != ON_ITS_WAY else "")
         place = Place.read(await self._redis.eval(_FIND, 1, keys.jobs(pool), keys.GROUP, entry))
+        if job and (place.idle > SEEN_WITHIN or not place.in_stream) and not await self._takes_writes_steadily():
+            return False  # its worker could not renew its claim, and lives perhaps
         error: RailstreamError | None
         if not mark and not job:
             waited = place.now - float(created or 0) if unmarked_for is None else unmarked_for
@@ -171,6 +176,15 @@ class JobWatch:
         if silent <= self._queue_timeout and await self._lives(place.holder or owner):
             return None  # past that the worker lives, and runs this job no more
         return lost(request_id)
+
+    async def _takes_writes_steadily(self) -> bool:
+        """Whether Redis has taken writes for long enough for living workers to renew their claims and records."""
+        try:
+            await self._redis.setrange(keys.NEVER, 0, "")
+        except ResponseError as error:
+            log.debug("redis takes no writes, so claims that are not renewed say nothing: %s", error)
+            self._refused_at = time.monotonic()
+        return time.monotonic() - self._refused_at > SEEN_WITHIN
 
     async def _lives(self, worker: str) -> bool:
         return bool(worker and await self._redis.eval(_SEEN, 1, keys.WORKERS, worker, SEEN_WITHIN))

@@ -35,6 +35,7 @@ HISTOGRAMS: Final = {
     "railstream.rail.duration": ("s", "Duration of one check by a rail, by flow and target."),
 }
 QUEUE_DEPTH: Final = "railstream.queue.depth"
+POOL_WORKERS: Final = "railstream.pool.workers"
 CONFIG_INFO: Final = "railstream.config.info"
 ACTIVE_STREAMS: Final = "railstream.streams.active"
 BOUNDS: Final = (0.001, 0.0025, 0.005, *names.SECONDS_BOUNDS)
@@ -66,6 +67,18 @@ class Instruments:
             return () if waiting is None else (Observation(waiting),)
 
         self._meter.create_observable_gauge(QUEUE_DEPTH, [observe], "{job}", "Jobs that wait for a worker.")
+
+    def watch_workers(self, by_pool: Callable[[], Mapping[str, int]]) -> None:
+        """Report how many workers serve each pool whenever metrics are collected; nothing while it is not known.
+
+        It may be called from another thread, as that of `watch_queue`.
+        """
+
+        def observe(_: CallbackOptions) -> Iterable[Observation]:
+            return [Observation(count, {names.POOL: pool or "default"}) for pool, count in by_pool().items()]
+
+        text = "Living workers of each pool that this gateway feeds."
+        self._meter.create_observable_gauge(POOL_WORKERS, [observe], "{worker}", text)
 
     def watch_configs(self, digests: Mapping[str, str]) -> None:
         """Report the digest of each loaded config, by its id: one that differs between two processes is seen."""

@@ -48,10 +48,12 @@ class Answer(NamedTuple):
         prompt = self.prompt_tokens if given is None else given
         completion = written if script.completion_tokens is None else script.completion_tokens
         reasoning = sum(delta.field == script.reasoning_field for delta in self.deltas[:written])
+        if script.reasoning_beside and script.completion_tokens is None:
+            completion -= reasoning
         return {
             "prompt_tokens": prompt,
             "completion_tokens": completion,
-            "total_tokens": prompt + completion,
+            "total_tokens": prompt + completion + (reasoning if script.reasoning_beside else 0),
             "prompt_tokens_details": {"cached_tokens": script.cached_tokens},
             "completion_tokens_details": {"reasoning_tokens": reasoning},
         }

@@ -79,6 +79,8 @@ class Frames:
 
     def delta(self, delta: Delta, encoded: bytes, written: int) -> tuple[bytes]:
         said = logprobs(delta) if self._logprobs else b"null"
+        if "tool_calls" in delta.raw and self._call.script.tool_index != "own":
+            encoded = msgspec.json.encode(_with_index(delta.raw, self._call.script.tool_index))
         return (self._chunk(delta.choice, encoded, said, b"null", self._shown(written)),)
 
     def ending(self, written: int, *, signal: bool) -> list[bytes]:
@@ -89,6 +91,9 @@ class Frames:
         ]
         if self._usage:
             payloads.append(b'%b],"usage":%b}' % (self._open, msgspec.json.encode(self._call.usage(written))))
+        if self._usage and self._call.script.zeros:
+            zeros = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+            payloads.append(b'%b],"usage":%b}' % (self._open, msgspec.json.encode(zeros)))
         return [*payloads, DONE] if signal else payloads
 
     def _shown(self, written: int) -> bytes | None:
@@ -98,6 +103,12 @@ class Frames:
         close = self._close if usage is None else b'],"usage":%b}' % usage
         said = b'{"index":%d,"delta":%b,"logprobs":%b,"finish_reason":%b}' % (choice, delta, logprobs, finish)
         return self._open + said + close
+
+
+def _with_index(raw: Mapping[str, Any], index: str) -> dict[str, Any]:
+    """A delta of tool calls whose fragments do not tell their calls apart by index."""
+    fragments = [{name: value for name, value in call.items() if name != "index"} for call in raw["tool_calls"]]
+    return {**raw, "tool_calls": [{"index": 0, **call} if index == "zero" else call for call in fragments]}
 
 
 def logprobs(delta: Delta) -> bytes:

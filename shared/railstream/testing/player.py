@@ -125,8 +125,7 @@ class Player:
         if self._next != self._fault_at:
             return False
         if self._fault == "error_during":
-            said = self._call.wire.error("the testing upstream fails here, as it was told to", self._script.status)
-            self._send(msgspec.json.encode(said))
+            self._send_error("the testing upstream fails here, as it was told to")
         elif self._fault == "reset":
             self._timer = self._loop.call_later(PAUSE, self._reset)
             return True
@@ -142,6 +141,19 @@ class Player:
         self._close("fault")
         return True
 
+    def _send_error(self, message: str) -> None:
+        match self._script.error_form:
+            case "envelope":
+                self._send(msgspec.json.encode(self._call.wire.error(message, self._script.status)))
+            case "object":
+                self._send(msgspec.json.encode({"object": "error", "message": message, "code": self._script.status}))
+            case "event":
+                self._write(b"event: ", b"error\ndata: " + msgspec.json.encode({"message": message}), whole=True)
+            case "field":
+                self._write(b"error: ", msgspec.json.encode({"message": message}), whole=True)
+            case "detail":
+                self._send(msgspec.json.encode({"detail": message}))
+
     def _send(self, payload: bytes, *, whole: bool = True) -> None:
         """One SSE event in one write, but for the faults of framing."""
         if self._named and payload[:9] == b'{"type":"':
@@ -152,6 +164,11 @@ class Player:
     def _write(self, field: bytes, payload: bytes, *, whole: bool) -> None:
         if self._fault == "crlf":
             event = b"%b%b\r\n\r\n" % (field, payload.replace(b"\n", b"\r\n"))
+        elif self._fault == "cr":
+            event = b"%b%b\r\r" % (field, payload.replace(b"\n", b"\r"))
+        elif self._fault == "bom" and not self._events:
+            self._events += 1
+            event = b"\xef\xbb\xbf%b%b\n\n" % (field, payload)
         elif self._fault == "comments":
             event = b": a comment\n\n: one more\nretry: 3000\nx-unknown: 1\n%b:%b\n\n" % (field[:-2], payload)
         elif self._fault == "ids":

@@ -23,7 +23,7 @@ HEADER: Final = "x-upstream-script"
 Fault = Literal[
     "error_before",  # an error response: `status`, `retry_after`
     "slow_headers",  # the response's headers come after `seconds`
-    "error_during",  # an `{"error": …}` event, then the end of the body
+    "error_during",  # an event that says error, in the form of `error_form`, then the end of the body
     "early_end",  # a clean end of the body, without finish_reason and [DONE]
     "no_done",  # all there, but for [DONE]
     "open_end",  # all there, but for [DONE] and the end of the body
@@ -32,9 +32,20 @@ Fault = Literal[
     "bad_json",  # one event that is not JSON, then on as if nothing were
     "split_utf8",  # each event in two TCP writes, cut inside a multi-byte character where it has one
     "crlf",  # lines end with CR LF
+    "cr",  # lines end with CR alone
+    "bom",  # a byte order mark before the first line
     "comments",  # comments and unknown fields between the events
     "ids",  # event ids, and comments that end with an empty line: valid, and the openai SDK breaks on it
     "one_huge_delta",  # one delta of `size` characters
+]
+
+
+ErrorForm = Literal[
+    "envelope",  # `{"error": {…}}`
+    "object",  # `{"object": "error", "message": …}`, as vLLM has sent it
+    "event",  # an event of the name `error`
+    "field",  # a line `error: {…}`
+    "detail",  # `{"detail": …}`, as FastAPI servers send it
 ]
 
 
@@ -69,6 +80,8 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """Texts, or delta objects that are sent as they stand."""
     judge: Judge | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    tool_index: Literal["own", "zero", "none"] = "own"
+    """What the fragments of a stream say of their call: its index, always 0, or nothing, as some servers do."""
     reasoning: int = 0
     """Words of reasoning before the answer, in ``delta.<reasoning_field>``."""
     reasoning_field: Literal["reasoning_content", "reasoning"] = "reasoning_content"
@@ -92,9 +105,14 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int = 0
+    reasoning_beside: bool = False
+    """Reasoning tokens stand beside the output's in the total, not in them, as Google's and xAI's do."""
+    zeros: bool = False
+    """One more usage follows the last one, of zeros."""
     finish_reason: str | None = None
 
     fault: Fault | None = None
+    error_form: ErrorForm = "envelope"
     at: int = 0
     """Deltas before the fault; 0: headers only; -1, of ``hang`` and ``reset``: before the headers."""
     times: int | None = None

@@ -17,7 +17,7 @@ import time
 from functools import partial
 from typing import Any
 
-from railstream import events, keys
+from railstream import events, keys, requests
 from railstream import usage as ledger
 from railstream.config import RailsConfig
 from railstream.errors import QueueTimeoutError, RailstreamError, RequestExpiredError
@@ -131,6 +131,8 @@ class Attempt:
             return await self._tools.leases.hand_back(arrival.entry, arrival.deliveries)
         reservation = await repeat(self._reserve)
         if not reservation.attempt:
+            if owner := reservation.running_on:
+                return await repeat(lambda: self._tools.leases.hand_over(self.delivery.arrival.entry, owner))
             if reservation.forgotten:
                 await repeat(self._forget)
             return await repeat(partial(self.delivery.acknowledge, self._tools))
@@ -139,6 +141,7 @@ class Attempt:
             reservation.attempt,
             self._tools.publisher,
             opening=reservation.opening,
+            record=self._record_of_request(reservation.attempt),
             after=reservation.after,
             on_fenced=lambda: self.stop(Stop.LOST),
         )
@@ -156,6 +159,13 @@ class Attempt:
         if await self._end(stream, payload):
             await repeat(partial(self.delivery.acknowledge, self._tools))
 
+    def _record_of_request(self, attempt: int) -> dict[Any, Any]:
+        """The request's hash as this worker knows it, for a Redis that has lost it. No reader's leaving cancels it."""
+        tools, entry = self._tools, self.delivery.arrival.entry
+        queued = requests.encode(self.job, pool=tools.pool, policy="continue")
+        running = {"status": "running", requests.MARK: entry, "job": entry, "owner": tools.worker, "attempt": attempt}
+        return queued | running
+
     def _belongs_to_another(self) -> bool:
         """Whether another worker may hold the job's config as the gateway does, and there is time for it to come."""
         tools, job = self._tools, self.job
@@ -170,6 +180,7 @@ class Attempt:
             self.delivery.arrival.entry,
             worker=self._tools.worker,
             reason=self._takeover_reason,
+            first=self.delivery.arrival.first,
         )
 
     async def _forget(self) -> None:

@@ -32,6 +32,8 @@ class Tools:
     telemetry: Telemetry
     retention: float
     max_deliveries: int
+    dead_retention: float
+    """Seconds."""
     on_config_mismatch: OnConfigMismatch = "fail"
 
     def config_of(self, asked: Job | Operation) -> RailsConfig:

@@ -26,6 +26,14 @@ redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'IDLE', ARGV[4], 'RE
 return 1
 """)
 
+_HAND_OVER: Final = RepeatableScript("""
+-- KEYS jobs   ARGV group, consumer, entry id, other consumer.  Makes a claim of ours the other one's
+local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1)
+if #pending == 0 or pending[1][2] ~= ARGV[2] then return 0 end
+redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[4], 0, ARGV[3], 'JUSTID')
+return 1
+""")
+
 
 class Deliveries:
     """``in_flight``: seconds after which a reply that has not arrived is lost. ``lease`` in seconds."""
@@ -52,6 +60,10 @@ class Deliveries:
         )
         if given:
             self.arrived(entry, max(0, count))  # its next delivery here is a new one
+
+    async def hand_over(self, entry: bytes, worker: str) -> None:
+        """Make a claim of this worker that worker's."""
+        await self._redis.eval(_HAND_OVER, 1, self._jobs, keys.GROUP, self._worker, entry, worker)
 
     async def give_back_lost(self, running: Callable[[], Collection[bytes]]) -> int:
         """Give back what pends for this worker and never reached it. Returns how many entries it were."""

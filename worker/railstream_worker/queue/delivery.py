@@ -53,6 +53,7 @@ async def keep_dead(tools: Tools, arrival: Arrival, request_id: str, *, deliveri
             pool=tools.pool,
             deliveries=deliveries,
             reason=reason,
+            kept=tools.dead_retention,
         )
 
     try:

@@ -81,6 +81,11 @@ class Leases:
         self._deliveries.arrived(entry, deliveries)
         self._given_up.pop(entry, None)
 
+    def holds(self, entry: bytes) -> bool:
+        """Whether the entry's job runs here, under a claim that is not lost."""
+        claim = self._claims.get(entry)
+        return claim is not None and not claim.is_lost
+
     def hold(self, entry: bytes, lost: Callable[[], None], *, since: float, deliveries: int) -> Claim:
         """Start renewing the claim of ``entry``. ``since``: the monotonic time before it was claimed."""
         claim = Claim(entry, deliveries, since, lost)
@@ -104,7 +109,12 @@ class Leases:
             try:
                 await self.renew()
                 self.writing.found()
+<<<<<<< HEAD
             except FAILURES as error:
+=======
+                await self._give_back_lost()
+            except (RedisError, OSError, TimeoutError) as error:
+>>>>>>> 584ef86 (Readiness: one served pool is enough, decided and tested; railstream.pool.workers counts the workers of each pool)
                 self.writing.lost(error)
             await asyncio.sleep(self._lease / 5)
 
@@ -120,15 +130,14 @@ class Leases:
                     await self._deliveries.give_back(entry, count)
                     self._given_up.pop(entry, None)
             await worker_records.write(self._redis, self._record)
-            await self._give_back_lost()
 
     async def _give_back_lost(self) -> None:
+        """What is not given back now is at the next round, or when the lease is over."""
         try:
-            lost = await self._deliveries.give_back_lost(self._claims.keys)
-        except ResponseError as error:
-            if not is_missing(error):
-                raise
-            await ensure_group(self._redis, self._jobs)
+            async with asyncio.timeout(self._lease / 2):
+                lost = await self._deliveries.give_back_lost(self._claims.keys)
+        except (RedisError, OSError, TimeoutError) as error:
+            log.debug("jobs whose delivery was lost are given back later: %s", error)
         else:
             if lost:
                 log.warning("%d jobs whose delivery was lost on its way are given back to the queue", lost)
@@ -175,6 +184,10 @@ class Leases:
             log.warning("job %s: its claim could not be renewed in time", claim.entry.decode())
             self._given_up[claim.entry] = claim.deliveries - 1
             claim.lose()
+
+    async def hand_over(self, entry: bytes, worker: str) -> None:
+        """Give our claim to the worker that runs the job; if it does not renew it, the lease ends as any other."""
+        await self._deliveries.hand_over(entry, worker)
 
     async def hand_back(self, entry: bytes, deliveries: int) -> None:
         """Let any worker take the entry at its next scan; later, if not now.

@@ -41,6 +41,7 @@ class Arrival:
         claimed_at: monotonic seconds, taken before Redis was asked: the claim is at least that old.
         body: the encoded job.
         headers: of the message.
+        first: whether this is the group's first delivery of it.
     """
 
     entry: bytes
@@ -48,6 +49,7 @@ class Arrival:
     claimed_at: float
     body: bytes
     headers: dict[str, str]
+    first: bool = False
 
     @property
     def message_id(self) -> str:
@@ -55,8 +57,8 @@ class Arrival:
         return self.headers.get("correlation_id", "")
 
 
-Delivered = tuple[bytes, dict[bytes, bytes], int]
-"""Entry id, fields, deliveries."""
+Delivered = tuple[bytes, dict[bytes, bytes], int, bool]
+"""Entry id, fields, deliveries, and whether this is the first one as far as the group knows."""
 
 
 class JobReader:
@@ -138,10 +140,15 @@ class JobReader:
         await self._handler(arrival)
         return True
 
-    def _arrival(self, entry: bytes, fields: dict[bytes, bytes], deliveries: int, asked: float) -> Arrival:
+    def _arrival(
+        self, entry: bytes, fields: dict[bytes, bytes], deliveries: int, first: bool, asked: float
+    ) -> Arrival | None:
+        """``None`` for an entry whose job runs here already: its group was made anew."""
+        if first and self._leases.holds(entry):
+            return None
         self._leases.arrived(entry, deliveries)
         body, headers = BinaryMessageFormatV1.parse(fields.get(DATA.encode(), b""))
-        return Arrival(entry, deliveries, asked, body, headers)
+        return Arrival(entry, deliveries, asked, body, headers, first)
 
     async def _next_new(self) -> Delivered | None:
         answer: Any = await self._redis.xreadgroup(
@@ -150,7 +157,7 @@ class JobReader:
         if not answer:
             return None
         entry, fields = answer[0][1][0]
-        return entry, fields, 1
+        return entry, fields, 1, True
 
     async def _next_expired(self) -> Delivered | None:
         lease_ms = int(self._lease * 1000)
@@ -167,4 +174,4 @@ class JobReader:
         if fields is None:
             await self._redis.xack(self._stream, keys.GROUP, found)
             return None
-        return found, fields, deliveries + 1
+        return found, fields, deliveries + 1, False

@@ -33,10 +33,19 @@ class Reservation:
     waited: float = 0.0
     """Seconds from the moment the job was queued to a first attempt, by Redis's clock."""
     forgotten: bool = False
+    running_on: str = ""
+    """The worker that runs the job already."""
 
 
-async def reserve(redis: Redis, job: Job, entry: bytes, *, worker: str, reason: str) -> Reservation:
-    """``reason`` is what a ``restarted`` event says, if this is a takeover."""
+async def reserve(
+    redis: Redis, job: Job, entry: bytes, *, worker: str, reason: str, first: bool = False
+) -> Reservation:
+    """Reserve the next attempt.
+
+    Args:
+        reason: what a ``restarted`` event says, if this is a takeover.
+        first: whether the queue delivers the entry for the first time, as far as its group knows.
+    """
     started = events.Started(
         id=job.id,
         model=job.model,
@@ -62,6 +71,7 @@ async def reserve(redis: Redis, job: Job, entry: bytes, *, worker: str, reason: 
         GUARD_TTL,
         data,
         reason,
+        int(first),
     )
     outcome = answer[0]
     if outcome == b"fresh":
@@ -70,7 +80,8 @@ async def reserve(redis: Redis, job: Job, entry: bytes, *, worker: str, reason: 
         after = parse_event_id(answer[2])
         restarted = events.Restarted(attempt=answer[1], after=str(after), reason=reason)
         return Reservation(answer[1], after, answer[3].decode(), events.encode(restarted), takeover=True)
-    return Reservation(0, forgotten=outcome == b"forgotten")
+    running_on = answer[1].decode() if outcome == b"running" else ""
+    return Reservation(0, forgotten=outcome == b"forgotten", running_on=running_on)
 
 
 async def fail(redis: Redis, request_id: str, entry: bytes, failed: Failed, retention: float) -> bool:

@@ -41,14 +41,19 @@ RESERVE: Final = (
     live_frame.LUA
     + _SINCE
     + """
--- KEYS events, request, history   ARGV channel, job entry, worker, now, ttl, started, reason
+-- KEYS events, request, history   ARGV channel, job entry, worker, now, ttl, started, reason, '1' of a first delivery
 -- Returns {'fresh', attempt, ms since the job was queued, cancel} | {'takeover', attempt, after, cancel} |
 --   {'ended'} | {'duplicate'} | {'forgotten'}: neither a record nor a stream of the request is left
+--   {'running', worker}: a group that was made anew delivers what runs already as if it were new
 -- A Redis that came back without its last second, or a replica without it, may have forgotten attempts of an older
 -- job. Their numbers must not be given again: two generations would share ids. Such a job's next number is the
 -- milliseconds between the job and the moment that this Redis took over.
 local owner = redis.call('HGET', KEYS[2], 'job')
 if owner and owner ~= ARGV[2] then return {'duplicate'} end
+if owner and ARGV[8] == '1' and redis.call('HGET', KEYS[2], 'status') == 'running' then
+  local worker = redis.call('HGET', KEYS[2], 'owner')
+  if worker and worker ~= ARGV[3] then return {'running', worker} end
+end
 local terminal = {finished = true, blocked = true, failed = true, cancelled = true}
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
 local least = since(KEYS[3]) - tonumber(string.match(ARGV[2], '^(%d+)-'))
@@ -115,8 +120,13 @@ return 1
 OPEN_AGAIN: Final = (
     live_frame.LUA
     + """
--- KEYS events   ARGV channel, id, event, data, ttl.  The first event of an attempt, for a Redis that has lost it
--- Returns 1, or 0 when it is there, or when a later one is
+-- KEYS events, request   ARGV channel, id, event, data, ttl, field, value, ...
+-- The first event of an attempt, for a Redis that has lost it; and the record of its request, if that is lost too
+-- Returns 1, or 0 when the event is there, or when a later one is
+if redis.call('EXISTS', KEYS[2]) == 0 then
+  redis.call('HSET', KEYS[2], unpack(ARGV, 6))
+  redis.call('EXPIRE', KEYS[2], ARGV[5])
+end
 local added = redis.pcall('XADD', KEYS[1], ARGV[2], 'event', ARGV[3], 'data', ARGV[4])
 if type(added) == 'table' and added.err then
   if string.find(added.err, 'equal or smaller') then return 0 end

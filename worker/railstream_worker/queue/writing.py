@@ -24,6 +24,11 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 REFUSALS: Final = ("OOM ", "READONLY", "MISCONF", "NOREPLICAS", "Not enough good replicas")
 """What a Redis says that takes no writes. A script's error has it somewhere in its text; redis-py strips some."""
+OF_ALL: Final = (
+    *("LOADING", "BUSY ", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED ", "ASK ", "EXECABORT", "NOAUTH", "NOPERM"),
+    *REFUSALS,
+)
+"""Errors that say something of Redis, or of this worker's place in it, and nothing of the key."""
 NO_ANSWER: Final = (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError)
 TRIES: Final = 4
 """Failures of one call while Redis takes writes, past which the call itself is at fault."""

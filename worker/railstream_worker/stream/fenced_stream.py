@@ -8,8 +8,13 @@ that comes back without its last second is given the same entries under the same
 from __future__ import annotations
 
 import asyncio
+<<<<<<< HEAD
 from collections.abc import Callable
 from typing import Final, Protocol
+=======
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+>>>>>>> 11a2606 (Losses while jobs run: a new group delivers nothing twice, records come back, a spoilt key ends its own job alone)
 
 from railstream import keys, live_frame
 from railstream.ids import START, EventId
@@ -40,10 +45,18 @@ class FencedStream:
         batch: Batch,
         *,
         opening: tuple[bytes, bytes],
+        record: Mapping[str, Any] | None = None,
         after: EventId = START,
         on_fenced: Callable[[], None] = lambda: None,
     ) -> None:
-        """``opening``: event and data of ``<attempt>-0``, which the reservation wrote; ``after``: the id before it."""
+        """Of an attempt that is reserved.
+
+        Args:
+            opening: event and data of ``<attempt>-0``, which the reservation wrote.
+            record: the fields of the request's hash, for a Redis that has lost it.
+            after: the id before ``<attempt>-0``.
+            on_fenced: called once, when nothing of this attempt is accepted any more.
+        """
         self.request_id = request_id
         self.attempt = attempt
         self.after = after
@@ -60,12 +73,14 @@ class FencedStream:
         self._scripts: dict[int, asyncio.Future[bool]] = {}
         """By sequence number, of those that Redis has not answered."""
         self.history = History()
-        self.history.append(Packed(self._opening(*opening), script=True))
+        self.history.append(Packed(self._opening(*opening, record or {"status": "running"}), script=True))
 
-    def _opening(self, event: bytes, data: bytes) -> bytes:
+    def _opening(self, event: bytes, data: bytes, record: Mapping[str, Any]) -> bytes:
         """Sent only to a Redis that has lost it: a stream that is written anew expires as the lost one would have."""
         args = (self.channel, b"%d-0" % self.attempt, event, data, b"%d" % GUARD_TTL)
-        return pack(b"EVAL", OPEN_AGAIN.encode(), b"1", self.key, *args)
+        fields = [_bytes(part) for pair in record.items() for part in pair]
+        request = keys.request(self.request_id).encode()
+        return pack(b"EVAL", OPEN_AGAIN.encode(), b"2", self.key, request, *args, *fields)
 
     def chunk(self, delta: bytes, choice: bytes = b"") -> None:
         """Append one released delta. ``choice``: JSON of index and logprobs when they are not the plain ones."""
@@ -169,6 +184,10 @@ class FencedStream:
 def _settle(done: asyncio.Future[bool] | None, accepted: bool) -> None:
     if done is not None and not done.done():
         done.set_result(accepted)
+
+
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
 
 
 def _bulk(value: bytes) -> bytes:

@@ -24,6 +24,7 @@ from railstream.topology.link import Link, keep_link, pack
 from railstream.topology.recovery import Recovery
 from redis.exceptions import RedisError
 
+from railstream_worker.queue.writing import OF_ALL
 from railstream_worker.stream.appends import HISTORY, Append, Packed
 from railstream_worker.stream.fenced_stream import FencedStream
 
@@ -38,6 +39,11 @@ MOST_AT_ONCE = 1000
 MULTI, EXEC = pack(b"MULTI"), pack(b"EXEC")
 PROBE = pack(b"SETRANGE", keys.NEVER.encode(), b"0", b"")
 """Changes nothing, and is refused whenever an append would be."""
+
+
+def concerns_all(error: hiredis.ReplyError) -> bool:
+    """Whether an error says something of Redis as a whole. Any other one is about the keys of its command."""
+    return any(text in str(error) for text in OF_ALL)
 
 
 class Publisher:
@@ -168,15 +174,18 @@ class Publisher:
 
     @staticmethod
     async def _replies(link: Link, count: int) -> list[Any]:
+        """Replies, and errors that are about one key."""
         replies: list[Any] = []
         while len(replies) < count:
             replies.extend(await link.read())
         for reply in replies:
-            if isinstance(reply, hiredis.ReplyError):
+            if isinstance(reply, hiredis.ReplyError) and concerns_all(reply):
                 raise RedisError(str(reply))
         return replies
 
-    def _resume(self, stream: FencedStream, answer: list[Any]) -> None:
+    def _resume(self, stream: FencedStream, answer: list[Any] | hiredis.ReplyError) -> None:
+        if isinstance(answer, hiredis.ReplyError):
+            return self._give_up(stream, answer)
         last = parse_event_id(answer[0][0]) if answer else None
         if last is not None and last.attempt > stream.attempt:
             return stream.fence()
@@ -233,12 +242,20 @@ class Publisher:
         if isinstance(reply, hiredis.ReplyError):
             if "equal or smaller" in str(reply):
                 return self._refused(stream, seq)
-            raise RedisError(f"redis refuses to write: {reply}")
+            if concerns_all(reply):
+                raise RedisError(f"redis refuses to write: {reply}")
+            return self._give_up(stream, reply)
         if reply is None:
             raise RedisError(f"the stream of {stream.request_id} is gone from redis")
         if reply == 0:
             return self._refused(stream, seq)
         stream.confirm(seq)
+
+    @staticmethod
+    def _give_up(stream: FencedStream, error: hiredis.ReplyError) -> None:
+        """A key of the stream is no place to write: the other streams go on, its job is delivered again or is dead."""
+        log.error("the stream of %s cannot be written: %s", stream.request_id, error)
+        stream.fence()
 
     def _refused(self, stream: FencedStream, seq: int) -> None:
         stream.refuse(seq)

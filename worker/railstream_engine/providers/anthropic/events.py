@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from railstream_engine.providers.http.error_events import error_of
+from railstream_engine.providers.http.error_events import error_of, reported
 from railstream_engine.providers.http.event_lines import EventLines
 from railstream_engine.providers.port import Delta, Finish, Part, ResponseInfo, TokenCount
 from railstream_engine.providers.usage_counts import counted, kept, part_of
@@ -56,6 +56,29 @@ class _Event(msgspec.Struct, gc=False):
     usage: dict[str, Any] | None = None
 
 
+class _Content(msgspec.Struct, gc=False):
+    """A block of a message that came whole."""
+
+    type: str = ""
+    text: str = ""
+    thinking: str = ""
+    id: str = ""
+    name: str = ""
+    input: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Answer(msgspec.Struct, gc=False):
+    """A message that came in place of a stream."""
+
+    type: str = ""
+    id: str = ""
+    model: str = ""
+    content: list[_Content] = []
+    stop_reason: str | None = None
+    usage: dict[str, Any] | None = None
+
+
+_decode_answer = msgspec.json.Decoder(_Answer).decode
 _decode = msgspec.json.Decoder(_Event).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -78,6 +101,35 @@ class MessageReader(EventLines):
     @property
     def whole(self) -> bool:
         return self.complete
+
+    def end(self) -> list[Part]:
+        """A server may answer with one message in place of a stream, or with an error."""
+        parts = super().end()
+        if not self.complete and (bare := self._bare_json()):
+            try:
+                answer = _decode_answer(bare)
+            except msgspec.MsgspecError:
+                raise reported(bare) from None
+            if answer.type != "message" or not answer.stop_reason:
+                raise reported(bare)
+            self._whole_message(answer, parts)
+        return parts
+
+    def _whole_message(self, answer: _Answer, parts: list[Part]) -> None:
+        parts.append(ResponseInfo(answer.id, answer.model))
+        for index, block in enumerate(answer.content):
+            if block.type == "text":
+                self._delta(index, _Delta("text_delta", text=block.text), parts)
+            elif block.type == "thinking":
+                self._delta(index, _Delta("thinking_delta", thinking=block.thinking), parts)
+            elif block.type == "tool_use":
+                self._start(index, _Block(block.type, block.id, block.name), parts)
+                arguments = bytes(block.input).decode() or "{}"
+                self._delta(index, _Delta("input_json_delta", partial_json=arguments), parts)
+        self._count(answer.usage, parts)
+        reason = answer.stop_reason or ""
+        parts.append(Finish(0, STOP_REASONS.get(reason, reason), reason))
+        self.done = True
 
     def _event(self, data: bytes, parts: list[Part]) -> None:
         try:

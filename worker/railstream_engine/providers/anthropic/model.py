@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Final
+from typing import Any
 
 import anthropic
 import httpx2
@@ -18,12 +18,11 @@ from railstream_engine.providers.anthropic.events import MessageReader
 from railstream_engine.providers.anthropic.request import body_of
 from railstream_engine.providers.endpoint import Endpoint
 from railstream_engine.providers.faults import answered, redact
-from railstream_engine.providers.http.exchange import answer, timeout_of, traced
+from railstream_engine.providers.http.exchange import LIMITS, answer, timeout_of, traced
+from railstream_engine.providers.http.transport import direct_transport
 from railstream_engine.providers.options import accepted
 from railstream_engine.providers.port import Call, Part
 from railstream_engine.providers.responses import hooks
-
-LIMITS: Final = httpx2.Limits(max_connections=None, max_keepalive_connections=200, keepalive_expiry=30)
 
 
 class AnthropicModel:
@@ -42,7 +41,9 @@ class AnthropicModel:
             timeout=timeout_of(endpoint),
             default_headers=dict(endpoint.headers),
             default_query=dict(endpoint.query),
-            http_client=anthropic.DefaultAsyncHttpxClient(limits=LIMITS, event_hooks=hooks()),
+            http_client=anthropic.DefaultAsyncHttpxClient(
+                limits=LIMITS, transport=direct_transport(LIMITS), event_hooks=hooks()
+            ),
         )
 
     def stream(self, call: Call) -> AsyncGenerator[Sequence[Part], None]:

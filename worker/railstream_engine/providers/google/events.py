@@ -94,10 +94,13 @@ class ContentReader(EventLines):
         return self.complete
 
     def end(self) -> list[Part]:
-        """An error may come as bare JSON."""
+        """A server, or a proxy before it, may answer with the JSON of a response, or of a list of them, or an error."""
         parts = super().end()
         if not self.complete and (bare := self._bare_json()):
-            raise reported(bare)
+            for response in _responses(bare):
+                self._event_of(bytes(response), parts)
+            if not self.complete:
+                raise reported(bare)
         return parts
 
     def _event(self, data: bytes, parts: list[Part]) -> None:
@@ -170,6 +173,17 @@ class ContentReader(EventLines):
         if counts != self._usage:
             self._usage = counts
             parts.append(token_count(self._usage))
+
+
+def _responses(bare: bytes) -> list[msgspec.Raw]:
+    """The JSON of each response; none where it is no JSON."""
+    try:
+        found: list[msgspec.Raw] | msgspec.Raw = msgspec.json.decode(
+            bare, type=list[msgspec.Raw] if bare[:1] == b"[" else msgspec.Raw
+        )
+    except msgspec.MsgspecError:
+        return []
+    return found if isinstance(found, list) else [found]
 
 
 COUNTS: Final = frozenset(
