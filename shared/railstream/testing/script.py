@@ -94,6 +94,9 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     cached_tokens: int = 0
     finish_reason: str | None = None
 
+    attach_for: float = 300
+    """Seconds after its begin for which a response in the background can be streamed again."""
+
     fault: Fault | None = None
     at: int = 0
     """Deltas before the fault; 0: headers only; -1, of ``hang`` and ``reset``: before the headers."""
