@@ -6,7 +6,7 @@ or ``/v1beta``; those of a Gemini model are ``/models/<name>:generateContent`` a
 ===========================  ============================================================================
 ``POST /chat/completions``   stream and non-stream; below ``/openai`` as Google's compatible endpoint does it
 ``POST /messages``           Anthropic's Messages, streams only
-``POST /responses``          OpenAI's Responses; below it ``GET /{id}`` (also ``?stream=true``) and ``POST /{id}/cancel``
+``POST /responses``          OpenAI's Responses; below it ``GET /<id>`` and ``POST /<id>/cancel``
 ``POST /models/…``           Google's own, stream and non-stream
 ``GET /models``              the models that have a script of their own, and ``testing``
 ``GET /ledger``              calls, filtered by ``model``, ``id``, ``request`` and ``outcome``, and totals

@@ -24,6 +24,31 @@ class Taker(Protocol):
     def take(self, parts: Sequence[Part]) -> None: ...
 
 
+class Runs(Protocol):
+    """Keeps which run of its provider makes an answer, so that whoever takes over can read the same run.
+
+    Where a call has none, nobody takes over: the model cancels the run when the call is left.
+    """
+
+    def read_again(self, call: Call) -> str:
+        """The run that the call is to go on with; empty when it begins one. Raises ``CallError``: it cannot."""
+
+    def begun(self, run: str, call: Call) -> None:
+        """The provider has begun a run: it is being stored from now on."""
+
+    async def stored(self) -> None:
+        """Wait until the run is stored. Nothing of it may be released before."""
+
+    def ended(self) -> None:
+        """The run's end was read."""
+
+    async def forget(self) -> None:
+        """The run is of no use any more: the call has failed."""
+
+    async def gone(self) -> None:
+        """The provider does not let the run be read again."""
+
+
 class Call(msgspec.Struct, frozen=True):
     """One LLM call. ``params`` are OpenAI's request options; the model's own defaults stand below them."""
 
@@ -38,6 +63,8 @@ class Call(msgspec.Struct, frozen=True):
     """Of the call's span, for the provider's own traces; empty when nothing is traced."""
     taker: Taker | None = None
     """Who reads, if it can be handed parts directly; a model may do without."""
+    runs: Runs | None = None
+    """Of the answer itself, where another worker may take it over."""
 
 
 class Delta(msgspec.Struct, frozen=True, gc=False):
