@@ -96,7 +96,7 @@ class ResponseEvents:
             return [*start, self._said("response.reasoning_summary_text.delta", text, summary_index=0)]
         field = "refusal" if said.get("refusal") else "output_text"
         key = "refusal" if field == "refusal" else "text"
-        part = {"type": field, key: ""} | ({} if field == "refusal" else {"annotations": [], "logprobs": []})
+        part: dict[str, Any] = {"type": field, key: ""}
         start = self._start(field, {"type": "message", "role": "assistant", "content": [part]})
         return [*start, self._said(f"response.{field}.delta", said.get("refusal") or said.get("content") or "")]
 

@@ -158,6 +158,7 @@ class Runs:
             said = f"This response can no longer be streamed because it is more than {limit / 60:g} minutes old."
         else:
             run.call.entry.attached += 1
+            self._ledger.changed()
             return await self._attach(run, response, int(request.query.get("starting_after", "-1")))
         response.json(400, error(said, 400))
 

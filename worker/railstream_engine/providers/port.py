@@ -7,9 +7,10 @@ per token. Closing the iterator closes the upstream, always: consume it under ``
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
+from railstream.events import Usage
 
 
 class Taker(Protocol):
@@ -24,11 +25,25 @@ class Taker(Protocol):
     def take(self, parts: Sequence[Part]) -> None: ...
 
 
+class Again(NamedTuple):
+    """A run that an earlier attempt has begun. ``call``: the name of the call that began it."""
+
+    call: str
+    model: ChatModel
+
+
 class Runs(Protocol):
     """Keeps which run of its provider makes an answer, so that whoever takes over can read the same run.
 
     Where a call has none, nobody takes over: the model cancels the run when the call is left.
     """
+
+    @property
+    def again(self) -> Again | None:
+        """The run that the next call is to go on with, if there is one."""
+
+    def recorded(self, usage: Usage) -> Usage | None:
+        """The usage record of a call that has ended; ``None`` when its run goes on elsewhere or is recorded already."""
 
     def read_again(self, call: Call) -> str:
         """The run that the call is to go on with; empty when it begins one. Raises ``CallError``: it cannot."""

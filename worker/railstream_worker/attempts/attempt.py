@@ -35,6 +35,7 @@ from railstream_worker.attempts.flows.operation_turns import FlowTurns
 from railstream_worker.attempts.flows.operations import OperationsRun
 from railstream_worker.attempts.released import LostCalls, Released, read_released
 from railstream_worker.attempts.resources import Tools
+from railstream_worker.attempts.runs import KeptRuns, kept_runs
 from railstream_worker.attempts.takeover import usages_of
 from railstream_worker.attempts.usage_drains import Recorded
 from railstream_worker.queue.delivery import Delivery
@@ -72,6 +73,7 @@ class Attempt:
         self._caller: Caller | None = None
         self._span: OpenSpan | None = None
         self._records: dict[str, Recorded] = {}
+        self._runs: KeptRuns | None = None
         self._turn = BranchTurn(tools.redis, delivery.job)
         self._flow_turns = FlowTurns(tools.redis, delivery.job)
 
@@ -153,8 +155,11 @@ class Attempt:
         self._ending = True
         turn = self._flow_turns if self.job.operations else self._turn
         await repeat(lambda: turn.end(payload, reservation.attempt))
+        cancelled = None if self._runs is None else self._runs.end(self._record)
         if await self._end(stream, payload):
             await repeat(partial(self.delivery.acknowledge, self._tools))
+        if cancelled is not None:
+            await cancelled
 
     def _belongs_to_another(self) -> bool:
         """Whether another worker may hold the job's config as the gateway does, and there is time for it to come."""
@@ -221,18 +226,36 @@ class Attempt:
             if self.job.operations:
                 lost = (await Past(self.job).read(self._tools.redis, self.job.id)).lost
             else:
-                lost = (await read_released(self._tools.redis, self.job)).lost
+                lost = (await self._read_released(reservation)).lost
             self._record_lost(lost)
         except Exception:
             log.exception("request %s: its lost calls cannot be recorded", self.job.id)
 
     async def _run_answer(self, reservation: Reservation) -> Outcome | Cancelled:
         released, earlier = Released(), list[events.Usage]()
-        if reservation.takeover:
-            released = await self._tools.leases.writing.repeat(lambda: read_released(self._tools.redis, self.job))
+        if not reservation.takeover:
+            self._runs = await self._kept_runs(reservation)
+        else:
+            released = await self._read_released(reservation)
             log.info("request %s: taken over after %d chunks", self.job.id, released.chunks)
             earlier = self._record_lost(released.lost)
         return await self._answer(reservation, released, earlier)
+
+    async def _read_released(self, reservation: Reservation) -> Released:
+        runs = self._runs = await self._kept_runs(reservation)
+        call = runs.call if runs is not None else ""
+        released = await self._tools.leases.writing.repeat(lambda: read_released(self._tools.redis, self.job, call))
+        if runs is not None and call and (of_run := released.lost.of_run(call)) is not None:
+            (runs.lost,) = usages_of([of_run], self.job, self._tools)
+        return released
+
+    async def _kept_runs(self, reservation: Reservation) -> KeptRuns | None:
+        if self.job.kind == "checks":
+            return None
+        runs = await kept_runs(self.job, self._tools, reservation.attempt, takeover=reservation.takeover)
+        if runs is not None:
+            runs.leaves = lambda: self._stop in (Stop.DRAIN, Stop.LOST)
+        return runs
 
     def _record_lost(self, lost: LostCalls) -> list[events.Usage]:
         """Record the calls that died with their worker. Returns all answering calls of the attempts before."""
@@ -268,6 +291,7 @@ class Attempt:
             history=await tools.leases.writing.repeat(self._turn.history),
             earlier=earlier,
             record_rails=partial(tools.telemetry.rails.record, parent_context=self._span.context),
+            runs=self._runs,
         )
         return await answering.run()
 

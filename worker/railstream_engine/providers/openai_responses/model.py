@@ -47,15 +47,16 @@ class ResponsesModel(OpenAIModel):
     async def stream(self, call: Call) -> AsyncGenerator[Sequence[Part], None]:
         """Parts as they arrive. Raises ``CallError``; never ends without the end of the run."""
         runs = call.runs
-        position = Position()
+        position, stored = Position(), runs is None
         if runs is not None:
             position.id = runs.read_again(call)
             position.on_begun = lambda run: runs.begun(run, call)
         try:
             async with aclosing(self._read(call, position)) as stream:
                 async for parts in stream:
-                    if runs is not None:
+                    if runs is not None and not stored:
                         await runs.stored()
+                        stored = True
                     yield parts
             if runs is not None:
                 runs.ended()
