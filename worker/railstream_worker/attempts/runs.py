@@ -90,7 +90,7 @@ class KeptRuns:
             self._replaced = asyncio.get_running_loop().create_task(self._cancel(self._current))
         name = call.request_id.partition(".")[2]
         kept = self._current = Run(run, name, call.model, asked_of(call))
-        self._storing = asyncio.get_running_loop().create_task(self._store(msgspec.json.encode(kept)))
+        self._storing = asyncio.get_running_loop().create_task(self._keep(kept))
 
     async def stored(self) -> None:
         if self._storing is not None:
@@ -136,15 +136,25 @@ class KeptRuns:
         if keeper is not None:
             await keeper.cancel_run(run.id)
 
-    async def _store(self, run: bytes) -> None:
-        """Store a run, or that there is none. What cannot be stored cannot be read again, and costs nothing else."""
+    async def _keep(self, run: Run) -> None:
+        """Store a run; one that a later attempt will never know is cancelled."""
+        if not await self._store(msgspec.json.encode(run)):
+            await self._cancel(run)
+
+    async def _store(self, run: bytes) -> bool:
+        """Store a run, or that there is none. Returns False when a later attempt has begun.
+
+        What cannot be stored for another reason cannot be read again, and costs nothing else.
+        """
         key = keys.request(self._job.id)
         try:
-            await self._tools.leases.writing.repeat(
+            stored: Any = await self._tools.leases.writing.repeat(
                 lambda: self._tools.redis.eval(KEEP_RUN, 1, key, str(self._attempt), run)
             )
         except Exception:
             log.exception("request %s: the run of its provider cannot be kept", self._job.id)
+            return True
+        return bool(stored)
 
 
 def asked_of(call: Call) -> str:
