@@ -59,13 +59,13 @@ async def test_a_cut_a_filter_and_a_failure_end_as_what_they_are(model: ChatMode
     assert failed.tokens[-1].output_tokens == 4
 
 
-@pytest.mark.parametrize("fault", ["reset", "early_end", "hang"])
-@pytest.mark.parametrize("at", [0, 1, 7, 20])
+@pytest.mark.parametrize(
+    ("fault", "at"),
+    [*((fault, at) for fault in ("reset", "early_end") for at in (0, 1, 7, 20)), ("hang", 1), ("hang", 20)],
+)
 async def test_a_broken_connection_is_replaced_and_the_run_is_read_to_its_end(
     model: ChatModel, upstream: Upstream, fault: str, at: int
 ) -> None:
-    if fault == "hang" and at == 0:
-        pytest.skip("a connection that says nothing before the first token has all the time that the first token has")
     heard = await listen(model, asked(words=20, seed=3, rate=400, reasoning=2, fault=fault, at=at))
     assert heard.error is None
     assert heard.text == says(words=20, seed=3)
@@ -109,6 +109,20 @@ async def test_a_call_that_is_left_cancels_its_run(model: ChatModel, upstream: U
     assert heard.error is None
     (entry,) = await upstream.ledger.wait(ended=1)
     assert entry.outcome == "cancelled"
+
+
+@pytest.mark.parametrize("script", [{"fault": "slow_headers", "seconds": 0.3}, {"delay_first": 60}])
+async def test_a_call_that_is_left_before_its_first_token_cancels_its_run(
+    model: ChatModel, upstream: Upstream, script: dict[str, Any]
+) -> None:
+    task = asyncio.create_task(listen(model, asked(words=500, rate=50, **script)))
+    await upstream.ledger.wait(calls=1)
+    task.cancel()
+    await asyncio.wait((task,))
+    (entry,) = await upstream.ledger.wait(ended=1)
+    assert entry.outcome == "cancelled"
+    heard = await listen(model, asked(words=30, seed=9))
+    assert heard.text == says(words=30, seed=9)
 
 
 async def test_a_refusal_before_the_run_is_typed_and_retried_like_any_other(upstream: Upstream) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
 from typing import Any, Final
@@ -21,6 +21,7 @@ from railstream_engine.providers.endpoint import Endpoint, Patience
 from railstream_engine.providers.faults import late
 from railstream_engine.providers.http.exchange import answer, pause_before
 from railstream_engine.providers.openai.model import OpenAIModel
+from railstream_engine.providers.openai_responses.beginning import Beginning
 from railstream_engine.providers.openai_responses.events import ResponseReader
 from railstream_engine.providers.openai_responses.position import Position
 from railstream_engine.providers.openai_responses.request import body_of
@@ -139,13 +140,14 @@ class ResponsesModel(OpenAIModel):
             max_retries=0 if position.id else patience.max_retries,
         )
 
-    def begin(self, call: Call) -> AbstractAsyncContextManager[Any]:
+    def begin(self, call: Call, position: Position) -> AbstractAsyncContextManager[Any]:
         endpoint = self._endpoint
         params = accepted(call, endpoint.provider, endpoint.refuses, endpoint.drops)
         body = body_of(call.model, call.messages, dict(endpoint.params), params)
-        return self._client.responses.with_streaming_response.create(
+        request = self._client.responses.with_streaming_response.create(
             model=call.model, input=[], stream=True, extra_body=body, extra_headers=self._headers(call)
         )
+        return Beginning(request, position, self.cancel_run, self._spawn)
 
     def read_again(self, call: Call, position: Position) -> AbstractAsyncContextManager[Any]:
         after = position.last if position.last >= 0 else openai.omit
@@ -165,7 +167,11 @@ class ResponsesModel(OpenAIModel):
             log.warning("the run %s of %s could not be cancelled: %s", run, self.name, type(error).__name__)
 
     def _cancel_later(self, run: str) -> None:
-        task = asyncio.get_running_loop().create_task(self.cancel_run(run))
+        self._spawn(self.cancel_run(run))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what is bounded in time and nobody waits for; `aclose` does."""
+        task = asyncio.get_running_loop().create_task(work)
         self._cancels.add(task)
         task.add_done_callback(self._cancels.discard)
 
@@ -184,7 +190,8 @@ class _Connection:
         self._position = position
 
     def request(self, call: Call) -> AbstractAsyncContextManager[Any]:
-        return self._model.read_again(call, self._position) if self._position.id else self._model.begin(call)
+        position = self._position
+        return self._model.read_again(call, position) if position.id else self._model.begin(call, position)
 
     def reader(self, call: Call) -> ResponseReader:
         return ResponseReader(self._position)
