@@ -11,7 +11,8 @@ from contract.test_worker import QUICK, Entry, Queue, ended, log_of, nothing_pen
 from harness.stack import Stack
 from harness.waiting import until
 from railstream import events, keys
-from railstream.job import Job
+from railstream.job import Job, Operation
+from railstream.testing import directive
 from redis.asyncio import Redis
 
 __all__ = ["queue"]
@@ -244,3 +245,52 @@ async def test_a_run_that_failed_at_the_provider_is_a_typed_failure_with_its_usa
     assert (log[-1][1], log[-1][2]["error"]["code"]) == (events.FAILED, "provider")
     (usage,) = usages(log)
     assert (usage["outcome"], usage["output_tokens"]) == ("failed", stack.upstream.ledger[0].tokens)
+
+
+def of_operation(log: list[Entry], choices: list[dict[str, Any]], index: int) -> str:
+    chunks = [data for _, name, data in log if name == events.CHUNK]
+    return "".join(
+        d.get("content") or "" for d, choice in zip(chunks, choices, strict=True) if choice["index"] == index
+    )
+
+
+async def choices_of(redis: Redis, job: Job) -> list[dict[str, Any]]:
+    found: list[Any] = await redis.xrange(keys.events(job.id))
+    return [json.loads(fields[b"choice"]) for _, fields in found if fields[b"event"] == events.CHUNK]
+
+
+async def flow(queue: Queue, **script: Any) -> Job:
+    asked = [{"words": 400, "rate": 40, "seed": seed} | script for seed in ("a", "b")]
+    operations = tuple(
+        Operation(id=f"op-{number}", model="testing", configs=("main",), instruction=directive(**given))
+        for number, given in enumerate(asked)
+    )
+    return await queue(kind="flow", operations=operations, messages=[], concurrency=2)
+
+
+async def test_each_operation_of_a_flow_reads_its_own_run_again(
+    start_stack: StartStack, redis: Redis, queue: Queue
+) -> None:
+    stack = await start(start_stack)
+    job = await flow(queue)
+    log = await killed_and_taken_over(stack, redis, job, 20)
+    choices = await choices_of(redis, job)
+    assert log[-1][2]["finish_reasons"] == ["stop", "stop"]
+    assert [of_operation(log, choices, index) for index in (0, 1)] == [
+        says(words=400, seed=seed) for seed in ("a", "b")
+    ]
+    assert [(call.outcome, call.tokens) for call in stack.upstream.ledger] == [("finished", 400)] * 2
+    assert sorted((usage["call"], usage["output_tokens"]) for usage in usages(log)) == [("1.0.1", 400), ("1.1.1", 400)]
+
+
+async def test_a_cancelled_flow_cancels_the_runs_of_its_operations(
+    start_stack: StartStack, redis: Redis, queue: Queue
+) -> None:
+    stack = await start(start_stack)
+    job = await flow(queue)
+    await released(redis, job, 20)
+    await redis.hset(keys.request(job.id), "cancel", "request")
+    await redis.publish(keys.CANCEL_CHANNEL, job.id)
+    entries = await stack.upstream.ledger.wait(open=0, timeout=5)
+    assert [entry.outcome for entry in entries] == ["cancelled"] * 2
+    assert (await ended(redis, job))[-1][1] == events.CANCELLED

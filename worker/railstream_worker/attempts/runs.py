@@ -27,8 +27,6 @@ from railstream_worker.queue.scripts import KEEP_RUN
 
 log = logging.getLogger(__name__)
 
-FIELD = "run"
-
 
 class Run(msgspec.Struct, frozen=True):
     """One run at the provider. ``asked``: digest of the messages and options that it answers."""
@@ -43,10 +41,23 @@ class Run(msgspec.Struct, frozen=True):
 class KeptRuns:
     """``again`` is the run that an earlier attempt has stored, until it is read; ``is_gone``: it cannot be."""
 
-    def __init__(self, job: Job, tools: Tools, attempt: int, model: ChatModel, found: Run | None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        tools: Tools,
+        attempt: int,
+        model: ChatModel,
+        *,
+        field: str,
+        found: Run | None,
+        leaves: Callable[[], bool],
+    ) -> None:
+        """``field``: of the request's hash. ``leaves``: whether the attempt ends without a terminal event."""
         self._job = job
         self._tools = tools
         self._attempt = attempt
+        self._field = field
+        self._leaves = leaves
         self._keepers = {keeper.name: keeper for keeper in run_keepers(model)}
         self._found = found
         self._current: Run | None = None
@@ -54,8 +65,6 @@ class KeptRuns:
         self._replaced: asyncio.Task[None] | None = None
         self._reread: Run | None = None
         self.is_gone = found is not None and found.model not in self._keepers
-        self.leaves: Callable[[], bool] = lambda: False
-        """Whether the attempt ends without a terminal event, so that the run goes on."""
         self.lost: Usage | None = None
         """The record of the found run's call as one that was lost; ``None`` when the call is recorded already."""
 
@@ -63,11 +72,6 @@ class KeptRuns:
     def possible(self) -> bool:
         """Whether a model of the job keeps runs."""
         return bool(self._keepers)
-
-    @property
-    def call(self) -> str:
-        """The call of the found run; empty when none was found."""
-        return self._found.call if self._found is not None else ""
 
     @property
     def again(self) -> Again | None:
@@ -111,7 +115,7 @@ class KeptRuns:
     def recorded(self, usage: Usage) -> Usage | None:
         if self._reread is not None and usage.call == self._reread.call and (self.is_gone or self.lost is None):
             return self.lost
-        left = self._current is not None and usage.call == self._current.call and self.leaves()
+        left = self._current is not None and usage.call == self._current.call and self._leaves()
         return None if left else usage
 
     def earlier(self, calls: Sequence[Usage]) -> list[Usage]:
@@ -123,7 +127,7 @@ class KeptRuns:
         """The request ends: cancel what still runs for it. Returns the task of that, which may be waited for."""
         if self._found is not None and self.lost is not None:
             record(self.lost)
-        run = self._current or self._found
+        run, self._current, self._found = self._current or self._found, None, None
         return None if run is None else asyncio.get_running_loop().create_task(self._close(run))
 
     async def _close(self, run: Run) -> None:
@@ -149,7 +153,7 @@ class KeptRuns:
         key = keys.request(self._job.id)
         try:
             stored: Any = await self._tools.leases.writing.repeat(
-                lambda: self._tools.redis.eval(KEEP_RUN, 1, key, str(self._attempt), run)
+                lambda: self._tools.redis.eval(KEEP_RUN, 1, key, str(self._attempt), run, self._field)
             )
         except Exception:
             log.exception("request %s: the run of its provider cannot be kept", self._job.id)
@@ -165,26 +169,3 @@ def asked_of(call: Call) -> str:
     except UnicodeEncodeError:  # half a surrogate pair
         encoded = json.dumps(asked).encode()
     return hashlib.sha256(encoded).hexdigest()[:32]
-
-
-async def kept_runs(job: Job, tools: Tools, attempt: int, *, takeover: bool) -> KeptRuns | None:
-    """Of a job whose model keeps runs, or of one that an earlier attempt has left a run of.
-
-    Raises:
-        RailstreamError: the job's config or model is not served here.
-    """
-    model = tools.models.of(tools.config_of(job), job.model)["main"]
-    found = await _found(job, tools) if takeover else None
-    runs = KeptRuns(job, tools, attempt, model, found)
-    return runs if found is not None or runs.possible else None
-
-
-async def _found(job: Job, tools: Tools) -> Run | None:
-    stored: Any = await tools.leases.writing.repeat(lambda: tools.redis.hget(keys.request(job.id), FIELD))
-    if not stored:
-        return None
-    try:
-        return msgspec.json.decode(stored, type=Run)
-    except msgspec.MsgspecError:
-        log.warning("request %s: the run of its provider was kept by another release", job.id)
-        return None
