@@ -13,6 +13,7 @@ field               meaning
 ``job``             entry id of the job that is run; a second entry of the request is dropped
 ``owner``           the worker that runs it
 ``attempt``         the latest
+``run``             the provider's run that makes the answer; ``run:<index>`` that of one operation
 ``cancel``          the reason, once somebody has asked for a cancel
 ``error``           code of an end that a gateway wrote
 ``reopened``        ``<removed end> <event before it>`` of each retry after an end, separated by spaces

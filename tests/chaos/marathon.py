@@ -16,7 +16,7 @@ from pathlib import Path
 from chaos.clients import Client, Question
 from chaos.conservation import Verdict, check
 from chaos.faults import Faults
-from chaos.world import CONTINUING, World, running_world
+from chaos.world import CONTINUING, KEEPING, World, running_world
 from harness.waiting import until
 
 EXCLUSIVE = ("redis_kills", "failovers")
@@ -99,7 +99,7 @@ class Marathon:
         draw = self.world.random
         while not self._over:
             words = draw.randint(20, 150)
-            config = draw.choice(("main", CONTINUING))
+            config = draw.choice(("main", CONTINUING, KEEPING))
             question = Question(f"{draw.getrandbits(48):x}", words, draw.uniform(12, 40), config)
             cuts = [draw.randint(0, 200 * words) for _ in range(draw.choice((0, 1, 2)) if self.plan.client_cuts else 0)]
             client = Client(self.world, question, cuts=cuts, patience=120)

@@ -10,8 +10,8 @@ import pytest
 from chaos import stories
 from chaos.conftest import StartWorld
 from chaos.conservation import read_log
-from chaos.faults import Faults, streaming
-from chaos.world import LEASE, SCAN, World
+from chaos.faults import Faults, break_line, streaming
+from chaos.world import KEEPING, LEASE, SCAN, World
 from harness.sse import opened
 from railstream import keys
 
@@ -64,6 +64,43 @@ async def test_g2_a_config_that_says_fail_ends_with_a_typed_error_and_what_was_s
     assert failed
     assert all(client.error["code"] == "worker_lost" and client.text for client in failed)
     assert verdict.counts["failed"] == len(failed)
+
+
+async def test_g18_workers_die_while_the_provider_keeps_the_runs_and_no_token_is_billed_twice(
+    start_world: StartWorld,
+) -> None:
+    world = await start_world()
+    clients = stories.ask(world, 12, words=160, config=KEEPING)
+    tasks = stories.start(clients)
+    faults = Faults(world, clients)
+    await streaming(clients)
+    for _ in range(3):
+        await faults.kill_worker(name=faults.busiest_worker())
+        await asyncio.sleep(world.random.uniform(0, 0.5))  # kills come when they come
+    verdict = await stories.judged(world, clients, tasks)
+    await faults.takeovers.settled()
+    assert (verdict.counts["finished"], verdict.counts["calls recorded as lost"]) == (12, 0)
+    assert verdict.counts["takeovers"] >= len(faults.takeovers.all) >= 3
+    calls = await world.ledger()
+    unheard = verdict.counts["calls that died before their first word"]
+    assert len(calls) == 12 + unheard, "one run each"
+    assert [call["tokens"] for call in calls if call["outcome"] == "finished"] == [160] * 12
+    assert sum(call["attached"] for call in calls) >= verdict.counts["takeovers"]
+
+
+async def test_g18_a_provider_whose_connections_break_is_read_to_the_end_of_each_run(start_world: StartWorld) -> None:
+    world = await start_world()
+    clients = stories.ask(world, 8, words=120, config=KEEPING)
+    tasks = stories.start(clients)
+    await streaming(clients)
+    for name in ("reset", "half-open down", "refuse"):
+        await break_line(world.upstream_network, name, 0.5)
+        await asyncio.sleep(0.3)
+    verdict = await stories.judged(world, clients, tasks)
+    assert (verdict.counts["finished"], verdict.counts["takeovers"]) == (8, 0)
+    calls = await world.ledger()
+    assert [(call["outcome"], call["tokens"]) for call in calls] == [("finished", 120)] * 8
+    assert sum(call["attached"] for call in calls) >= 8
 
 
 async def test_g3_a_worker_that_slept_past_its_lease_writes_nothing_more(start_world: StartWorld) -> None:

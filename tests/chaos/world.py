@@ -13,7 +13,7 @@ from harness.processes import Gateway, Process, UpstreamProcess, Worker
 from harness.proxy import Proxy
 from harness.redis_server import Fsync, RedisServer
 from harness.sse import fetch
-from harness.stack import surviving, write_configs
+from harness.stack import MODEL, surviving, write_configs
 from harness.waiting import until
 
 LEASE = 1.5
@@ -30,7 +30,14 @@ SETTINGS = {
 """A chaos run kills one job more often than any production: what it may survive is not what it is about here."""
 CONTINUING = "model-that-continues"
 """Config of a model that goes on with a trailing assistant message; the models of all others answer it instead."""
-CONFIGS: Mapping[str, Any] = {"main": {}, CONTINUING: {"railstream": {"on_worker_loss": "continue"}}}
+KEEPING = "provider-that-keeps-runs"
+"""Config of a model whose provider keeps the run of an answer: a worker that takes over reads the same run."""
+_KEEPS_RUNS = {"type": "main", "engine": "openai", "model": MODEL, "railstream": {"wire": "responses"}}
+CONFIGS: Mapping[str, Any] = {
+    "main": {},
+    CONTINUING: {"railstream": {"on_worker_loss": "continue"}},
+    KEEPING: {"models": [_KEEPS_RUNS]},
+}
 WORKER_ONLY = ("RAILSTREAM_LEASE", "RAILSTREAM_SCAN", "RAILSTREAM_MAX_DELIVERIES")
 GATEWAY_ONLY = ("RAILSTREAM_KEEP_ALIVE", "RAILSTREAM_QUEUE_TIMEOUT")
 

@@ -84,7 +84,7 @@ def build(entry: Model, deadlines: Deadlines, quota: Quota | None = None) -> Cha
     try:
         model = _MAKERS[entry.wire](entry, deadlines)
     except ImportError as error:
-        extra = "worker" if entry.wire in ("openai", "google") else entry.wire
+        extra = "worker" if entry.wire in ("openai", "responses", "google") else entry.wire
         raise ConfigurationError(
             f"engine {entry.engine!r} needs the extra {extra!r}: pip install 'railstream[{extra}]' ({error})"
         ) from error
@@ -112,6 +112,12 @@ def _openai(entry: Model, deadlines: Deadlines) -> ChatModel:
     from railstream_engine.providers.openai.model import OpenAIModel
 
     return OpenAIModel(_endpoint(entry, deadlines))
+
+
+def _responses(entry: Model, deadlines: Deadlines) -> ChatModel:
+    from railstream_engine.providers.openai_responses.model import ResponsesModel
+
+    return ResponsesModel(_endpoint(entry, deadlines))
 
 
 def _anthropic(entry: Model, deadlines: Deadlines) -> ChatModel:
@@ -165,6 +171,7 @@ def _endpoint(entry: Model, deadlines: Deadlines) -> Endpoint:
 
 _MAKERS: Mapping[str, Callable[[Model, Deadlines], ChatModel]] = {
     "openai": _openai,
+    "responses": _responses,
     "anthropic": _anthropic,
     "google": _google,
     "huggingface": _huggingface,

@@ -40,6 +40,23 @@ SAMPLING: Final = frozenset({"temperature", "top_p", "top_k"})
 """Refused by Anthropic's API from 2026-10-21 on; its older models take them with the version of 2023-06-01."""
 
 
+NOT_IN_RESPONSES: Final = frozenset(
+    {
+        "stop",
+        "seed",
+        "n",
+        "logprobs",
+        "top_logprobs",
+        "logit_bias",
+        "presence_penalty",
+        "frequency_penalty",
+        "prediction",
+        "web_search_options",
+    }
+)
+"""Options of chat completions that OpenAI's Responses API does not have."""
+
+
 class CacheStats(Section):
     enabled: bool = False
     log_interval: float | None = None
@@ -75,6 +92,9 @@ class ModelOptions(Section):
     """Longest wait for `concurrency` and for the limits per minute; a longer one is refused at once."""
     drops: tuple[str, ...] = ()
     """Options of a request that this model refuses and that are left out for it. Else such a request is an error."""
+    wire: Literal["chat", "responses"] = "chat"
+    """Of an OpenAI-compatible provider. ``responses``: its Responses API in background mode, where the provider keeps
+    the run, and a worker that takes over reads the same run again."""
     on_worker_loss: OnWorkerLoss | None = None
     """Not given: the config's."""
     headers: Mapping[str, str] = {}
@@ -142,6 +162,7 @@ class Model(Section):
     def _known_engine(self, info: ValidationInfo) -> Model:
         if self.type in UNUSED_TYPES:
             return self
+        self._fits_its_wire()
         if self.engine in ENGINES:
             return self._fits_its_engine(where_it_is=(info.context or {}).get("require_keys", True))
         if not self.parameters.get("base_url"):
@@ -155,11 +176,21 @@ class Model(Section):
         if refused:
             place: Location = ("parameters", refused[0])
             raise Misplaced([(place, f"the engine {self.engine!r} refuses this option")])
-        if where_it_is and self.wire in ("openai", "anthropic", "google") and not self.base_url:
+        if where_it_is and self.wire in ("openai", "responses", "anthropic", "google") and not self.base_url:
             variable = self.preset.url_variable
             message = f"where {self.engine!r} is must be said: set `parameters.base_url`, or the variable {variable}"
             raise Misplaced([(("engine",), message)])
         return self
+
+    def _fits_its_wire(self) -> None:
+        if self.railstream.wire != "responses":
+            return
+        if self.preset.wire != "openai":
+            message = f"the engine {self.engine!r} does not speak 'responses'; leave `wire` out"
+            raise Misplaced([(("railstream", "wire"), message)])
+        if self.railstream.on_worker_loss == "continue":
+            message = "'continue' does not exist with `wire: responses`; set 'regenerate' or 'fail'"
+            raise Misplaced([(("railstream", "on_worker_loss"), message)])
 
     @property
     def preset(self) -> Engine:
@@ -167,11 +198,18 @@ class Model(Section):
 
     @property
     def wire(self) -> str:
-        return self.preset.wire
+        return "responses" if self.railstream.wire == "responses" else self.preset.wire
+
+    @property
+    def continues(self) -> bool:
+        """Whether it goes on with a trailing assistant message."""
+        return self.preset.continues and self.wire != "responses"
 
     @property
     def refuses(self) -> frozenset[str]:
         """Request options that this model answers with an error."""
+        if self.wire == "responses":
+            return self.preset.refuses | NOT_IN_RESPONSES
         older = self.wire == "anthropic" and self.headers.get("anthropic-version", "") == "2023-06-01"
         return self.preset.refuses - SAMPLING if older else self.preset.refuses
 

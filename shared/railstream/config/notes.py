@@ -31,7 +31,7 @@ def _without_effect(config: RailsConfig) -> Iterator[str]:
 
 def _worker_loss(config: RailsConfig) -> Iterator[str]:
     for model in config.main_models:
-        if config.on_worker_loss_of(model.model) == "continue" and not model.preset.continues:
+        if config.on_worker_loss_of(model.model) == "continue" and not model.continues:
             yield (
                 f"`on_worker_loss: continue` relies on {model.model!r} to continue a trailing assistant message; most "
                 f"models of {model.engine!r} answer it instead, which doubles text. `regenerate` compares first"

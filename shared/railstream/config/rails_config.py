@@ -203,8 +203,10 @@ class RailsConfig(Section):
         """What becomes of a begun answer of the main model of that name, or of the first one."""
         served = next((model for model in self.main_models if model.model == name or not name), None)
         own = served.railstream.on_worker_loss if served is not None else None
-        continues = served is not None and served.preset.continues
-        return own or self.railstream.on_worker_loss or ("continue" if continues else "fail")
+        how = own or self.railstream.on_worker_loss
+        if how == "continue" and served is not None and served.wire == "responses":
+            how = "fail"  # said of all models of the config, of which this one cannot
+        return how or ("continue" if served is not None and served.continues else "fail")
 
     def model_for(self, task: str) -> Model | None:
         """The model that answers a rail's task: of the type that ``$model=`` or ``$variant=`` names, of the type that

@@ -28,6 +28,11 @@ class Call(NamedTuple):
         return f"chatcmpl-upstream-{self.entry.number}"
 
     @property
+    def run_id(self) -> str:
+        """The id of the response that is sent on OpenAI's Responses."""
+        return f"resp_upstream_{self.entry.number}"
+
+    @property
     def sends_usage(self) -> bool:
         if self.script.usage == "auto":
             options = self.body.get("stream_options") or {}

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-Outcome = Literal["open", "finished", "closed_by_client", "fault", "stopped"]
+Outcome = Literal["open", "finished", "closed_by_client", "cancelled", "fault", "stopped"]
 
 
 class Entry(msgspec.Struct, omit_defaults=False):
@@ -31,6 +31,8 @@ class Entry(msgspec.Struct, omit_defaults=False):
     outcome: Outcome = "open"
     status: int | None = None
     fault: str | None = None
+    attached: int = 0
+    """How many connections have read it again, of a response in the background."""
     continued: int = 0
     """Characters of a trailing assistant message that were continued."""
     usage: dict[str, Any] | None = None

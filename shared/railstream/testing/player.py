@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -26,7 +26,7 @@ HEADERS: Final = {"content-type": "text/event-stream; charset=utf-8", "cache-con
 class Player:
     """The playing of one call. ``held`` is the set that it stands in while it waits for a release."""
 
-    def __init__(self, response: Response, call: Call, ledger: Ledger, held: set[Player]) -> None:
+    def __init__(self, response: Response, call: Call, ledger: Ledger, held: set[Any]) -> None:
         self._response, self._call, self._ledger, self._held = response, call, ledger, held
         self._deltas, self._script, self._entry = call.answer.deltas, call.script, call.entry
         self._fault = call.fault

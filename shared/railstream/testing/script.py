@@ -111,6 +111,9 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """One more usage follows the last one, of zeros."""
     finish_reason: str | None = None
 
+    attach_for: float = 300
+    """Seconds after its begin for which a response in the background can be streamed again."""
+
     fault: Fault | None = None
     error_form: ErrorForm = "envelope"
     at: int = 0

@@ -6,6 +6,7 @@ or ``/v1beta``; those of a Gemini model are ``/models/<name>:generateContent`` a
 ===========================  ============================================================================
 ``POST /chat/completions``   stream and non-stream; below ``/openai`` as Google's compatible endpoint does it
 ``POST /messages``           Anthropic's Messages, streams only
+``POST /responses``          OpenAI's Responses; below it ``GET /<id>`` and ``POST /<id>/cancel``
 ``POST /models/…``           Google's own, stream and non-stream
 ``GET /models``              the models that have a script of their own, and ``testing``
 ``GET /ledger``              calls, filtered by ``model``, ``id``, ``request`` and ``outcome``, and totals
@@ -33,6 +34,8 @@ from railstream.testing.call import Call
 from railstream.testing.http import Connection, Request, Response
 from railstream.testing.ledger import Ledger
 from railstream.testing.player import PAUSE, Player, split_point
+from railstream.testing.responses import ResponsesWire
+from railstream.testing.runs import Run, Runs
 from railstream.testing.script import Script, choose
 from railstream.testing.wire import Wire
 from railstream.testing.wires import wire_of
@@ -64,7 +67,8 @@ class Upstream:
         self._api_key = api_key
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
-        self._held: set[Player] = set()
+        self._held: set[Player | Run] = set()
+        self._runs = Runs(self.ledger, self._held)
         self._broken: Counter[tuple[str, str]] = Counter()
 
     @property
@@ -95,6 +99,7 @@ class Upstream:
         if self._server is None:
             return
         self._server.close()
+        self._runs.stop()
         for entry in self.ledger.calls(outcome="open"):
             self.ledger.close(entry, "stopped")
         while self._connections:
@@ -128,6 +133,10 @@ class Upstream:
         path = VERSION.sub("", request.path).rstrip("/") or "/"
         if request.method == "POST" and (wire := wire_of(path)) is not None:
             return await self._complete(request, response, wire)
+        if path.startswith("/responses/"):
+            if self._api_key is not None and not ResponsesWire().authorised(request.headers, self._api_key):
+                return response.json(*ResponsesWire().wrong_key())
+            return await self._runs.handle(request, response, path)
         match request.method, path:
             case "GET", "/models":
                 names = ["testing", *self.models]
@@ -209,6 +218,8 @@ class Upstream:
             await asyncio.sleep(script.seconds)
         if call.breaks_before_headers:
             await self._break(response, call)
+        elif isinstance(call.wire, ResponsesWire):
+            await self._runs.begin(response, call)
         elif entry.stream:
             await Player(response, call, self.ledger, self._held).play()
         else:

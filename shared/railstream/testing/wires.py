@@ -6,6 +6,7 @@ from railstream.testing.content import ContentWire
 from railstream.testing.frames import ChatWire
 from railstream.testing.gemini_chat import GeminiChatWire
 from railstream.testing.messages import MessagesWire
+from railstream.testing.responses import ResponsesWire
 from railstream.testing.wire import Wire
 
 
@@ -18,4 +19,6 @@ def wire_of(path: str) -> Wire | None:
             return GeminiChatWire()
         case "/messages":
             return MessagesWire()
+        case "/responses":
+            return ResponsesWire()
     return ContentWire() if path.startswith("/models/") and ":" in path else None

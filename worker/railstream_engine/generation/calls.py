@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import msgspec
 from opentelemetry.context import Context
 from railstream.events import Usage
 from railstream.telemetry.calls import CallRecorder
@@ -105,8 +106,15 @@ class Caller:
     def stream(self, model: ChatModel, call: Call) -> AsyncGenerator[Sequence[Part], None]:
         """The parts of one call, recorded; of a model with fallbacks, each try is a call of its own.
 
+        A run that an earlier attempt has begun is the earlier attempt's call: it is read again by that name.
+
         Consume it under ``aclosing``: closing it closes the upstream.
         """
+        again = call.runs.again if call.runs is not None else None
+        if again is not None:
+            return self._stream(
+                again.model, msgspec.structs.replace(call, model=again.model.name), AsyncExitStack(), again.call
+            )
         return (
             first_of(model.models, call, self._in_turn) if isinstance(model, Fallbacks) else self._in_turn(model, call)
         )
@@ -123,11 +131,13 @@ class Caller:
                 async for parts in stream:
                     yield parts
 
-    async def _stream(self, model: ChatModel, call: Call, turn: AsyncExitStack) -> AsyncGenerator[Sequence[Part], None]:
+    async def _stream(
+        self, model: ChatModel, call: Call, turn: AsyncExitStack, name: str = ""
+    ) -> AsyncGenerator[Sequence[Part], None]:
         if call.task == "general":
             self.tokens, self.response = None, ResponseInfo()
-        self._calls += 1
-        call_id = f"{self._attempt}.{self._calls}"
+        self._calls += 0 if name else 1
+        call_id = name or f"{self._attempt}.{self._calls}"
         began = time.time()
         recorded = self._recorder.start(
             model=model.name,
@@ -150,9 +160,11 @@ class Caller:
             request_id=f"{self.request_id}.{call_id}",
             traceparent=recorded.traceparent,
             taker=None if call.taker is None else _Seeing(call.taker, see),
+            runs=call.runs,
         )
         upstream = model.stream(traced)
-        leavable = None if self._leave is None else LeavableStream(upstream)
+        # A run is cancelled at its provider where nobody goes on with it: there would be nothing to read on.
+        leavable = None if self._leave is None or call.runs is not None else LeavableStream(upstream)
         try:
             with recorded:
                 async with aclosing(leavable or upstream) as stream:
@@ -163,7 +175,9 @@ class Caller:
         finally:
             usage = recorded.usage()
             self.log.append(CallLog(usage, began))
-            self._record(usage)
+            kept = call.runs.recorded(usage) if call.runs is not None else usage
+            if kept is not None:
+                self._record(kept)
             if leavable is not None and leavable.is_open:
                 left = LeftCall(leavable, recorded, usage, turn.pop_all())
                 if self._leave is None or not self._leave(left):

@@ -21,7 +21,7 @@ from railstream_engine.generation.calls import Caller
 from railstream_engine.generation.emission import Emission
 from railstream_engine.generation.sink import Gate, Room
 from railstream_engine.generation.tool_calls import declared_tools
-from railstream_engine.providers.port import Call, ChatModel, Delta, Finish, Part
+from railstream_engine.providers.port import Call, ChatModel, Delta, Finish, Part, Runs
 from railstream_engine.rails.port import Guards, Turn, Violation
 
 Outcome = Finished | Blocked | Failed
@@ -52,6 +52,8 @@ class Generation:
     sink: Room
     streaming: bool = True
     released: str = ""
+    runs: Runs | None = None
+    """Where the provider's run of this answer is kept, if another worker may take it over."""
     source: AsyncGenerator[Sequence[Part], None] | None = None
     """Parts from elsewhere, in place of a call: an application's own generator."""
     violation: Violation | None = None
@@ -87,7 +89,7 @@ class Generation:
         try:
             if self.source is not None:
                 await self._generate(self.turn.messages)
-            elif self.config.rails.input.speculative_generation:
+            elif self.config.rails.input.speculative_generation and not self._reads_again:
                 await self._speculate()
             else:
                 messages, violation = await self.rails.check_input(self.turn)
@@ -105,6 +107,11 @@ class Generation:
         if self.violation is not None:
             return self._block(self.violation)
         return await self._finish()
+
+    @property
+    def _reads_again(self) -> bool:
+        """Whether an earlier attempt has begun the answer: then it is known for which messages only after the rails."""
+        return self.runs is not None and self.runs.again is not None
 
     def give_up(self, error: RailstreamError) -> None:
         """Cut the call: the outcome is this failure. For a sink that cannot take what is generated."""
@@ -180,7 +187,7 @@ class Generation:
         params = dict(self.turn.params)
         if self.released:
             messages = [*messages, {"role": "assistant", "content": self.released}]
-        return Call(self.model.name, messages, params, taker=self)
+        return Call(self.model.name, messages, params, taker=self, runs=self.runs)
 
     def ready(self) -> bool:
         return self._waiting is not None and not self._cut and self.sink.has_room()

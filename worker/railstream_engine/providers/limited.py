@@ -42,7 +42,7 @@ class Limited:
         self.provider = model.provider
         self.address = model.address
         self.port = model.port
-        self._model = model
+        self._model = self.unlimited = model
         self._quota = quota
         self._limit = limit
         self._concurrency = concurrency

@@ -7,9 +7,10 @@ per token. Closing the iterator closes the upstream, always: consume it under ``
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
+from railstream.events import Usage
 
 
 class Taker(Protocol):
@@ -22,6 +23,45 @@ class Taker(Protocol):
         """Whether the reader waits for parts, and has room for them."""
 
     def take(self, parts: Sequence[Part]) -> None: ...
+
+
+class Again(NamedTuple):
+    """A run that an earlier attempt has begun. ``call``: the name of the call that began it."""
+
+    call: str
+    model: ChatModel
+
+
+class Runs(Protocol):
+    """Keeps which run of its provider makes an answer, so that whoever takes over can read the same run.
+
+    Where a call has none, nobody takes over: the model cancels the run when the call is left.
+    """
+
+    @property
+    def again(self) -> Again | None:
+        """The run that the next call is to go on with, if there is one."""
+
+    def recorded(self, usage: Usage) -> Usage | None:
+        """The usage record of a call that has ended; ``None`` when its run goes on elsewhere or is recorded already."""
+
+    def read_again(self, call: Call) -> str:
+        """The run that the call is to go on with; empty when it begins one. Raises ``CallError``: it cannot."""
+
+    def begun(self, run: str, call: Call) -> None:
+        """The provider has begun a run: it is being stored from now on."""
+
+    async def stored(self) -> None:
+        """Wait until the run is stored. Nothing of it may be released before."""
+
+    def ended(self) -> None:
+        """The run's end was read."""
+
+    async def forget(self) -> None:
+        """The run is of no use any more: the call has failed."""
+
+    async def gone(self) -> None:
+        """The provider does not let the run be read again."""
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -38,6 +78,8 @@ class Call(msgspec.Struct, frozen=True):
     """Of the call's span, for the provider's own traces; empty when nothing is traced."""
     taker: Taker | None = None
     """Who reads, if it can be handed parts directly; a model may do without."""
+    runs: Runs | None = None
+    """Of the answer itself, where another worker may take it over."""
 
 
 class Delta(msgspec.Struct, frozen=True, gc=False):

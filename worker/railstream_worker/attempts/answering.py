@@ -22,6 +22,8 @@ from railstream_engine.rails.port import Turn
 
 from railstream_worker.attempts.regeneration import RegeneratedSink
 from railstream_worker.attempts.released import Released
+from railstream_worker.attempts.replay import ReplaySink
+from railstream_worker.attempts.runs import KeptRuns
 from railstream_worker.attempts.takeover import over_attempts
 
 
@@ -41,6 +43,8 @@ class Answering:
     """The answering calls of the attempts before."""
     record_rails: Callable[[Sequence[Mapping[str, Any]]], None]
     """Gets the entries of the rails that ran, once, however the job ends."""
+    runs: KeptRuns | None = None
+    """Where the provider's run of the answer is kept, of a model that has runs."""
 
     async def run(self) -> Outcome:
         turn = Turn(
@@ -51,13 +55,18 @@ class Answering:
         )
         try:
             outcome = await (self._check(turn) if self.job.kind == "checks" else self._generate(turn))
-            usage = over_attempts(self.earlier, outcome.usage)
+            earlier = self.earlier if self.runs is None else self.runs.earlier(self.earlier)
+            usage = over_attempts(earlier, outcome.usage)
             return self._with_log(msgspec.structs.replace(outcome, usage=usage), turn)
         finally:
             self.record_rails(turn.activated)
 
     async def _generate(self, turn: Turn) -> Outcome:
         """Generate the answer; after a takeover, as the model's ``on_worker_loss`` says."""
+        if self.runs is not None and self.runs.again is not None:
+            outcome = await self._read_again(turn)
+            if not self.runs.is_gone:
+                return outcome
         if not self.released.chunks:
             return await self._generation(turn, self.job.params).run()
         how = self.config.on_worker_loss_of(self.job.model)
@@ -67,6 +76,22 @@ class Answering:
                 partial=self.released.text,
             )
         return await (self._continue(turn) if how == "continue" else self._regenerate(turn))
+
+    async def _read_again(self, turn: Turn) -> Outcome:
+        """Read the provider's run again, from its start: the rails see all of it, the client what it does not have."""
+        lost = WorkerLostError(
+            "the worker died during the answer, and its run at the provider says something else now; the text that was "
+            "sent stands, the rest is lost",
+            partial=self.released.text,
+        )
+        generation = self._generation(turn, self.job.params)
+        generation.sink = replay = ReplaySink(self.sink, self.released.parts, lambda: generation.give_up(lost))
+        if replay.differs:
+            return generation.failed(lost)
+        outcome = await generation.run()
+        if isinstance(outcome, Finished) and not replay.caught_up:
+            return generation.failed(lost)
+        return outcome
 
     async def _continue(self, turn: Turn) -> Outcome:
         params = remaining(self.job.params, self.released)
@@ -100,6 +125,7 @@ class Answering:
             caller=self.caller,
             sink=self.sink,
             streaming=self.job.stream,
+            runs=self.runs,
         )
 
     async def _check(self, turn: Turn) -> Outcome:

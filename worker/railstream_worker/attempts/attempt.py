@@ -33,6 +33,7 @@ from railstream_worker.attempts.branch_turn import BranchTurn
 from railstream_worker.attempts.flows.operation_sink import Past
 from railstream_worker.attempts.flows.operation_turns import FlowTurns
 from railstream_worker.attempts.flows.operations import OperationsRun
+from railstream_worker.attempts.job_runs import JobRuns
 from railstream_worker.attempts.released import LostCalls, Released, read_released
 from railstream_worker.attempts.resources import Tools
 from railstream_worker.attempts.takeover import usages_of
@@ -72,6 +73,7 @@ class Attempt:
         self._caller: Caller | None = None
         self._span: OpenSpan | None = None
         self._records: dict[str, Recorded] = {}
+        self._runs = JobRuns(delivery.job, tools, 0, self._leaves)
         self._turn = BranchTurn(tools.redis, delivery.job)
         self._flow_turns = FlowTurns(tools.redis, delivery.job)
 
@@ -145,6 +147,7 @@ class Attempt:
             after=reservation.after,
             on_fenced=lambda: self.stop(Stop.LOST),
         )
+        self._runs = JobRuns(self.job, self._tools, reservation.attempt, self._leaves)
         self._tools.publisher.open(stream)
         try:
             payload = await self._outcome(reservation)
@@ -156,8 +159,11 @@ class Attempt:
         self._ending = True
         turn = self._flow_turns if self.job.operations else self._turn
         await repeat(lambda: turn.end(payload, reservation.attempt))
+        cancelled = self._runs.end(self._record)
         if await self._end(stream, payload):
             await repeat(partial(self.delivery.acknowledge, self._tools))
+        if cancelled is not None:
+            await cancelled
 
     def _record_of_request(self, attempt: int) -> dict[Any, Any]:
         """The request's hash as this worker knows it, for a Redis that has lost it. No reader's leaving cancels it."""
@@ -229,10 +235,7 @@ class Attempt:
         if not reservation.takeover:
             return
         try:
-            if self.job.operations:
-                lost = (await Past(self.job).read(self._tools.redis, self.job.id)).lost
-            else:
-                lost = (await read_released(self._tools.redis, self.job)).lost
+            lost = (await (self._read_past() if self.job.operations else self._read_released())).lost
             self._record_lost(lost)
         except Exception:
             log.exception("request %s: its lost calls cannot be recorded", self.job.id)
@@ -240,10 +243,28 @@ class Attempt:
     async def _run_answer(self, reservation: Reservation) -> Outcome | Cancelled:
         released, earlier = Released(), list[events.Usage]()
         if reservation.takeover:
-            released = await self._tools.leases.writing.repeat(lambda: read_released(self._tools.redis, self.job))
+            released = await self._read_released()
             log.info("request %s: taken over after %d chunks", self.job.id, released.chunks)
             earlier = self._record_lost(released.lost)
         return await self._answer(reservation, released, earlier)
+
+    async def _read_released(self) -> Released:
+        await self._runs.find()
+        call = next(iter(self._runs.calls), "")
+        released = await self._tools.leases.writing.repeat(lambda: read_released(self._tools.redis, self.job, call))
+        self._runs.account(released.lost)
+        return released
+
+    async def _read_past(self) -> Past:
+        await self._runs.find()
+        calls, tools = self._runs.calls, self._tools
+        past = await tools.leases.writing.repeat(lambda: Past(self.job, calls).read(tools.redis, self.job.id))
+        self._runs.account(past.lost)
+        return past
+
+    def _leaves(self) -> bool:
+        """Whether the attempt ends without a terminal event: the job goes on elsewhere."""
+        return self._stop in (Stop.LOST, Stop.DRAIN)
 
     def _record_lost(self, lost: LostCalls) -> list[events.Usage]:
         """Record the calls that died with their worker. Returns all answering calls of the attempts before."""
@@ -279,6 +300,7 @@ class Attempt:
             history=await tools.leases.writing.repeat(self._turn.history),
             earlier=earlier,
             record_rails=partial(tools.telemetry.rails.record, parent_context=self._span.context),
+            runs=self._runs.of(),
         )
         return await answering.run()
 
@@ -287,7 +309,7 @@ class Attempt:
         assert self._span is not None
         tools, past, earlier = self._tools, Past(self.job), list[events.Usage]()
         if reservation.takeover:
-            past = await tools.leases.writing.repeat(lambda: Past(self.job).read(tools.redis, self.job.id))
+            past = await self._read_past()
             earlier = self._record_lost(past.lost)
         known, attempt, takeover = past.known, reservation.attempt, reservation.takeover
         await tools.leases.writing.repeat(lambda: self._flow_turns.resume(known, attempt, takeover=takeover))
@@ -303,6 +325,7 @@ class Attempt:
             context,
             earlier,
             self._leaver,
+            self._runs,
         )
         return await run.run()
 
@@ -316,7 +339,7 @@ class Attempt:
         """Who reads on what this attempt leaves; nobody, unless the attempt goes on to its own end."""
 
         def recorded(call: str) -> Recorded | None:
-            return None if self._stop in (Stop.LOST, Stop.DRAIN) else self._records.get(call)
+            return None if self._leaves() else self._records.get(call)
 
         return self._tools.drains.leaver(self.job, config.railstream.usage_drain, recorded)
 

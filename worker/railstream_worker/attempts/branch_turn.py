@@ -52,7 +52,7 @@ class BranchTurn:
         """The sink, listened to."""
         if not self.kept:
             return sink
-        self._heard = _Ear(sink, released.text)
+        self._heard = _Ear(sink, released)
         return self._heard
 
     async def end(self, payload: Ending, attempt: int) -> None:
@@ -71,7 +71,7 @@ class BranchTurn:
 
     async def _message(self) -> dict[str, Any]:
         if self._heard is None:
-            self._heard = _Ear(None, (await read_released(self._redis, self._job)).text)
+            self._heard = _Ear(None, await read_released(self._redis, self._job))
         return self._heard.message()
 
 
@@ -92,7 +92,7 @@ async def keep(sessions: RedisSessions, job: Job, branch: str, attempt: int, ans
 class _Ear:
     """A sink that remembers the first choice of what goes through it."""
 
-    def __init__(self, sink: Room | None, released: str) -> None:
+    def __init__(self, sink: Room | None, released: Released) -> None:
         self._sink = sink
         self._deltas: list[bytes] = []
         self._released = released
@@ -112,7 +112,7 @@ class _Ear:
 
     def message(self) -> dict[str, Any]:
         choice = Choice()
-        choice.add({"content": self._released or None}, None)
+        choice.add({"content": self._released.text or None, "tool_calls": self._released.parts.tool_calls}, None)
         for delta in self._deltas:
             choice.add(decode_delta(delta), None)
         message = choice.message()

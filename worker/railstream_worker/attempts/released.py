@@ -15,6 +15,8 @@ from railstream.ids import parse_event_id
 from railstream.job import Job
 from redis.asyncio import Redis
 
+from railstream_worker.attempts.replay import ReleasedParts
+
 ANSWER: Final = "general"
 """The task of the call that makes the answer."""
 
@@ -33,8 +35,27 @@ class LostCalls:
         self._characters: Counter[str] = Counter()
         self.answers: list[Usage] = []
         """The usage of every answering call that has left one."""
+        self._runs: dict[str, str] = {}
+        """Calls of runs that their providers keep, by what stands between attempt and number in their names."""
+
+    def follow(self, call: str) -> None:
+        """The call of a run that its provider keeps: later attempts have read the same run."""
+        self._runs[call.rpartition(".")[0].partition(".")[2]] = call
+
+    def of_run(self, call: str) -> tuple[str, int, int] | None:
+        """The call of such a run, with what was released of it; ``None`` when it has left its usage."""
+        maker = call.rpartition(".")[0]
+        return None if call in self._recorded else (call, self._chunks[maker], self._characters[maker])
+
+    def _owner(self, maker: str) -> str:
+        """The maker of the call that a chunk belongs to."""
+        attempt, _, lane = maker.partition(".")
+        run = self._runs.get(lane, "")
+        later = run and int(attempt) > int(run.partition(".")[0])
+        return run.rpartition(".")[0] if later else maker
 
     def hear_chunk(self, maker: str, characters: int) -> None:
+        maker = self._owner(maker)
         self._chunks[maker] += 1
         self._characters[maker] += characters
 
@@ -51,9 +72,10 @@ class LostCalls:
             del self._characters[maker]
 
     def __iter__(self) -> Iterator[tuple[str, int, int]]:
-        """Each with how many chunks and characters of it were released."""
+        """Each with how many chunks and characters of it were released; the call of a run that is kept is none."""
+        kept = {call.rpartition(".")[0] for call in self._runs.values() if call not in self._recorded}
         for maker, chunks in sorted(self._chunks.items()):
-            if maker not in self._ended:
+            if maker not in self._ended and maker not in kept:
                 number = next(n for n in count(1) if f"{maker}.{n}" not in self._recorded)
                 yield f"{maker}.{number}", chunks, self._characters[maker]
 
@@ -65,12 +87,15 @@ class Released:
     text: str = ""
     chunks: int = 0
     only_text: bool = True
+    parts: ReleasedParts = field(default_factory=ReleasedParts)
     lost: LostCalls = field(default_factory=LostCalls)
 
 
-async def read_released(redis: Redis, job: Job) -> Released:
-    """All that the stream of ``job`` holds, as the next attempt needs it."""
+async def read_released(redis: Redis, job: Job, run: str = "") -> Released:
+    """All that the stream of ``job`` holds, as the next attempt needs it. ``run``: the call of a run that is kept."""
     released = Released()
+    if run:
+        released.lost.follow(run)
     parts: list[str] = []
     entries: list[Any] = await redis.xrange(keys.events(job.id)) or []
     for entry, fields in entries:
@@ -83,6 +108,7 @@ async def read_released(redis: Redis, job: Job) -> Released:
         text = text_of(delta)
         released.chunks += 1
         released.lost.hear_chunk(str(parse_event_id(entry).attempt), len(text))
+        released.parts.add(delta, fields.get(b"choice", b""))
         if b"choice" in fields and b'"index"' in fields[b"choice"]:
             released.only_text = False
         if delta.keys() - {"content", "role"}:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from railstream.errors import RailstreamError
@@ -10,11 +10,11 @@ from railstream.events import Usage
 from railstream.job import Job, Operation
 from railstream.tokens import input_estimate, output_estimate
 
-from railstream_worker.attempts.released import ANSWER, LostCalls
+from railstream_worker.attempts.released import ANSWER
 from railstream_worker.attempts.resources import Tools
 
 
-def usages_of(lost: LostCalls, job: Job, tools: Tools) -> Iterator[Usage]:
+def usages_of(lost: Iterable[tuple[str, int, int]], job: Job, tools: Tools) -> Iterator[Usage]:
     """Calls that died with their worker cost money: all that is known of them is what they released."""
     for call, chunks, characters in lost:
         asked = job.operations[int(call.split(".")[1])] if job.operations else job

@@ -117,6 +117,16 @@ return 1
 """
 )
 
+KEEP_RUN: Final = """
+-- KEYS request   ARGV attempt, run, field.  Keeps the provider's run of an attempt; forgets it when the run is empty
+-- Returns 1, or 0 when a later attempt has begun and does not know this run
+if redis.call('HGET', KEYS[1], 'attempt') ~= ARGV[1] then
+  return redis.call('HGET', KEYS[1], ARGV[3]) == ARGV[2] and 1 or 0
+end
+if ARGV[2] == '' then redis.call('HDEL', KEYS[1], ARGV[3]) else redis.call('HSET', KEYS[1], ARGV[3], ARGV[2]) end
+return 1
+"""
+
 OPEN_AGAIN: Final = (
     live_frame.LUA
     + """

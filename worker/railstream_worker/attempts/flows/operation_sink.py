@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,7 @@ from railstream_engine.schedule import FAILED, FINISHED, SKIPPED
 from redis.asyncio import Redis
 
 from railstream_worker.attempts.released import LostCalls
+from railstream_worker.attempts.replay import ReleasedParts
 
 
 @dataclass(slots=True)
@@ -29,6 +31,7 @@ class Known:
     """Empty while it has none."""
     usage: dict[str, Any] | None = None
     finish_reason: str = ""
+    parts: ReleasedParts = field(default_factory=ReleasedParts)
     _text: str = ""
 
     @property
@@ -40,8 +43,9 @@ class Known:
         self.outcome = FAILED if told.error is not None else FINISHED
         self.usage, self.finish_reason = told.usage, told.finish_reason
 
-    def hear(self, delta: bytes) -> None:
+    def hear(self, delta: bytes, logprobs: bytes = b"") -> None:
         fields = decode_delta(delta)
+        self.parts.add(fields, logprobs)
         self._text += text_of(fields)
         self.chunks += 1
         self.only_text = self.only_text and fields.keys() <= {"content", "role"}
@@ -64,7 +68,7 @@ class Lane:
         told = {"index": self.index, "operation": self.operation}
         if choice and "logprobs" in (given := decode_delta(choice)):
             told["logprobs"] = given["logprobs"]
-        self.known.hear(delta)
+        self.known.hear(delta, choice if "logprobs" in told else b"")
         self.room_of.chunk(delta, msgspec.json.encode(well_formed(told) if choice else told))
 
     async def room(self) -> None:
@@ -77,9 +81,12 @@ class Lane:
 class Past:
     """What the stream of a job with operations holds: what is finished there is not done again."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, runs: Sequence[str] = ()) -> None:
+        """``runs``: the calls of runs that providers keep."""
         self.known = {operation.id: Known() for operation in job.operations}
         self.lost = LostCalls()
+        for call in runs:
+            self.lost.follow(call)
         self._by_index = [self.known[operation.id] for operation in job.operations]
 
     async def read(self, redis: Redis, request_id: str) -> Past:
@@ -90,8 +97,9 @@ class Past:
 
     def _hear(self, event: events.Event, choice: bytes | None) -> None:
         if event.name == events.CHUNK:
-            index = decode_delta(choice or b"{}").get("index", 0)
-            self._by_index[index].hear(event.data)
+            about = decode_delta(choice or b"{}")
+            index = about.get("index", 0)
+            self._by_index[index].hear(event.data, choice or b"" if "logprobs" in about else b"")
             self.lost.hear_chunk(f"{event.id.attempt}.{index}", len(text_of(decode_delta(event.data))))
         elif event.name == events.USAGE:
             self.lost.hear_usage(events.decode_usage(event.data))

@@ -38,6 +38,7 @@ from railstream_worker.attempts.answering import Answering
 from railstream_worker.attempts.branch_turn import Ending
 from railstream_worker.attempts.flows.operation_sink import Known, Lane
 from railstream_worker.attempts.flows.operation_turns import FlowTurns
+from railstream_worker.attempts.job_runs import JobRuns
 from railstream_worker.attempts.released import Released
 from railstream_worker.attempts.resources import Tools
 from railstream_worker.queue.writing import is_outage
@@ -59,6 +60,7 @@ class OperationsRun:
         context: Context,
         earlier: Sequence[Usage],
         leaver: Callable[[RailsConfig], Leave | None],
+        runs: JobRuns,
     ) -> None:
         """``known``: what earlier attempts have done; nothing, in the first one. ``earlier``: their answering calls.
         ``leaver``: who reads on the calls that an operation of this config leaves.
@@ -74,6 +76,7 @@ class OperationsRun:
         self._context = context
         self._earlier = earlier
         self._leaver = leaver
+        self._runs = runs
         self._index = {operation.id: index for index, operation in enumerate(job.operations)}
         self._edges = {operation.id: operation.needs for operation in job.operations}
         self._order = in_turn(self._edges, {operation.id: operation.branch for operation in job.operations})
@@ -128,7 +131,7 @@ class OperationsRun:
         config = tools.config_of(operation)
         models = tools.models.of(config, operation.model)
         number = f"{self._attempt}.{lane.index}"
-        record, leave = self._record, self._leaver(config)
+        record, leave, runs = self._record, self._leaver(config), self._runs.of(str(lane.index))
         caller = Caller(self._job.id, number, models, record, tools.telemetry.calls, self._context, leave)
         answering = Answering(
             job=self._own_job(operation),
@@ -137,12 +140,16 @@ class OperationsRun:
             models=models,
             caller=caller,
             sink=lane,
-            released=Released(known.text, known.chunks, known.only_text),
+            released=Released(known.text, known.chunks, known.only_text, known.parts),
             history=await self._history(operation),
             earlier=[usage for usage in self._earlier if usage.call.split(".")[1] == str(lane.index)],
             record_rails=partial(tools.telemetry.rails.record, parent_context=self._context),
+            runs=runs,
         )
-        return await answering.run()
+        outcome = await answering.run()
+        if runs is not None and (cancelled := runs.end(self._record)) is not None:
+            await cancelled
+        return outcome
 
     def _own_job(self, operation: Operation) -> Job:
         """The job as if it had this operation alone."""
