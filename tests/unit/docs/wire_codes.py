@@ -45,7 +45,7 @@ def raised() -> set[Raised]:
 def unused_classes() -> set[str]:
     """Classes of errors, or their own codes, that nothing names but their definition."""
     found: set[str] = set()
-    for path in _sources():
+    for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Store):
                 found.add(node.id)
