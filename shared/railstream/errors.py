@@ -118,13 +118,13 @@ class IdempotencyConflictError(InvalidRequestError):
 
 class AuthenticationError(RailstreamError):
     type = "authentication_error"
-    code = "invalid_api_key"
+    code = "missing_api_key"
     status = 401
 
 
 class PermissionDeniedError(RailstreamError):
     type = "permission_error"
-    code = "permission_denied"
+    code = "invalid_api_key"
     status = 403
 
 

@@ -72,7 +72,7 @@ class Restarted(msgspec.Struct, frozen=True):
     attempt: int
     after: str
     reason: str
-    """``lease_expired`` or ``handed_over``."""
+    """``lease_expired``, ``handed_over``, or ``job_lost``: a gateway ended it, since no worker would."""
 
 
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):

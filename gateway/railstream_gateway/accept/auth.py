@@ -29,9 +29,9 @@ class ApiKeys:
         if not self._digests:
             return ""
         if authorization is None or not authorization.lower().startswith(SCHEME):
-            raise AuthenticationError("an API key is needed: Authorization: Bearer <key>", code="missing_api_key")
+            raise AuthenticationError("an API key is needed: Authorization: Bearer <key>")
         digest = sha256(authorization[len(SCHEME) :].strip().encode("latin-1")).digest()
         # Every key is compared, in constant time: how long it takes says nothing about which one nearly matched.
         if not sum([hmac.compare_digest(digest, known) for known in self._digests]):
-            raise PermissionDeniedError("the API key is not known here", code="invalid_api_key")
+            raise PermissionDeniedError("the API key is not known here")
         return digest.hex()[:TENANT_DIGITS]

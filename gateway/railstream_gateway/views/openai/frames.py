@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 from railstream import events
+from railstream.errors import CancelledByRequest
 from railstream.events import Blocked, Event, Failed, Finished, OperationFinished, Started
 from railstream.ids import EventId
 
@@ -20,12 +21,7 @@ DONE: Final = b"data: [DONE]\n\n"
 KEEP_ALIVE: Final = b": keep-alive\n"
 """Without an empty line: the openai SDK takes that for an event, an empty one, once it has seen an id."""
 ROLE: Final = b'{"role":"assistant","content":""}'
-CANCELLED: Final = {
-    "message": "The request was cancelled.",
-    "type": "cancelled",
-    "param": None,
-    "code": "request_cancelled",
-}
+CANCELLED: Final = CancelledByRequest("The request was cancelled.").envelope()
 
 _encode = msgspec.json.Encoder().encode
 
