@@ -50,7 +50,7 @@ def create_app(
     """
     name = f"gateway-{socket.gethostname()}-{os.getpid()}"
     redis = redis or connect(settings.redis_url, settings.redis_timeout, name=name)
-    configs = configs or ConfigSet.load(settings.config, default=settings.default_config, require_keys=False)
+    configs = configs or ConfigSet.load(settings.config, default=settings.default_config)
     telemetry = telemetry or setup(
         "railstream-gateway",
         instance=name,

@@ -19,6 +19,7 @@ RailstreamError
 ├── ConfigurationError             a rails config or a setting is wrong (startup)
 ├── RedisUnavailableError          503  Redis does not answer, or refuses; of the command line
 ├── CallError                      an LLM call failed; `code` says how (see CALL_ERRORS)
+│   └── MissingKeyError            502  what the provider needs is not set at the worker: no call was made
 ├── RailError                      500  a rail raised, timed out or answered nonsense: the text is blocked
 ├── CancelledByRequest             409  somebody cancelled the request
 ├── DeliveriesExhaustedError       500  the job failed its last delivery
@@ -156,6 +157,7 @@ class RedisUnavailableError(RailstreamError):
 CALL_ERRORS: Mapping[str, tuple[int, bool]] = {
     # code: (HTTP status, retryable)
     "authentication": (502, False),
+    "missing_key": (502, False),
     "permission": (502, False),
     "not_found": (502, False),
     "rate_limited": (429, True),
@@ -172,6 +174,7 @@ CALL_ERRORS: Mapping[str, tuple[int, bool]] = {
 
 CALL_MESSAGES: Mapping[str, str] = {
     "authentication": "the provider refused the API key",
+    "missing_key": "the provider's API key is not set at the worker",
     "permission": "the provider refused the request: its key may not use the model, or its quota is used up",
     "not_found": "the provider does not know the model or the address",
     "rate_limited": "the provider's rate limit is reached",
@@ -223,6 +226,16 @@ class CallError(RailstreamError):
         """
         param = self.param if self.param in DEADLINES else None
         return {"message": CALL_MESSAGES[self.code], "type": self.type, "param": param, "code": self.code}
+
+
+class MissingKeyError(CallError):
+    """No call was made: an environment variable that the provider needs is not set. The message is ours alone."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="missing_key")
+
+    def guarded_envelope(self) -> dict[str, Any]:
+        return self.envelope()
 
 
 class RailError(RailstreamError):

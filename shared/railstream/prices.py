@@ -15,7 +15,7 @@ PER: Final = 1_000_000
 
 def prices_of(root: Path | None) -> dict[str, Price]:
     """Prices by model name. Where two configs name the same model, the first one's hold."""
-    configs = ConfigSet.load(root, require_keys=False)
+    configs = ConfigSet.load(root)
     found: dict[str, Price] = {}
     for id in configs.ids:
         for name, price in configs.get([id]).railstream.prices.items():

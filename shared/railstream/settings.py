@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from railstream.errors import ConfigurationError
 from railstream.topology.urls import check_redis_url
@@ -30,6 +37,11 @@ OTHER_VARIABLES = frozenset(
     }
 )
 """Options of the commands that talk to a server, such as `railstream chat`."""
+
+_SERVICE_LINK = re.compile(
+    PREFIX + r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_LINK_VALUE = re.compile(r"(tcp|udp|sctp)://")
 
 S = TypeVar("S", bound="Settings")
 
@@ -62,6 +74,21 @@ class Settings(BaseSettings):
     redis_timeout: Seconds = Field(3, description="A Redis that answers later than this is down; below the lease.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is worth a line.")
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Options, then the environment without what Kubernetes has put there."""
+        assert isinstance(env_settings, EnvSettingsSource)
+        found = env_settings.env_vars.items()
+        env_settings.env_vars = {name: value for name, value in found if not is_service_link(name, value or "")}
+        return init_settings, env_settings
 
     @field_validator("redis_url")
     @classmethod
@@ -153,6 +180,17 @@ def load(kind: type[S], environ: Mapping[str, str] | None = None, **given: Any) 
         ) from None  # its text would quote a password
 
 
+def is_service_link(name: str, value: str) -> bool:
+    """Whether Kubernetes has put the variable there, for a Service whose name begins with ``railstream``.
+
+    It does so in every pod of the namespace (`enableServiceLinks`), as ``RAILSTREAM_PORT=tcp://10.0.0.1:8000``.
+    https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+    """
+    if _SERVICE_LINK.fullmatch(name.upper()):
+        return True
+    return name.upper().endswith("PORT") and _LINK_VALUE.match(value) is not None
+
+
 def _shown(name: str, value: Any) -> str:
     """A refused value, without what it holds that is secret."""
     if name == "redis_url":
@@ -163,7 +201,7 @@ def _shown(name: str, value: Any) -> str:
 def refuse_unknown_variables(environ: Mapping[str, str]) -> None:
     known = {PREFIX + name.upper() for name in UpSettings.model_fields} | OTHER_VARIABLES
     for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in known:
+        if name.startswith(PREFIX) and name not in known and not is_service_link(name, environ[name]):
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ConfigurationError(f"environment variable {name} is not a setting of railstream{hint}")

@@ -226,7 +226,7 @@ def write_configs(directory: Path) -> ConfigSet:
     for id, config in CONFIGS.items():
         (directory / id).mkdir(parents=True)
         (directory / id / "config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    return ConfigSet.load(directory, default="plain", require_keys=False)
+    return ConfigSet.load(directory, default="plain")
 
 
 @asynccontextmanager

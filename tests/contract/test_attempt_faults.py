@@ -106,7 +106,7 @@ def _awaits(run: Any, names: set[str]) -> bool:
 
 @asynccontextmanager
 async def worker(redis_url: str, upstream: Upstream, directory: Path) -> AsyncGenerator[None, None]:
-    configs = ConfigSet.load(write_configs(directory, upstream.url, {"main": {}}), default="main", require_keys=False)
+    configs = ConfigSet.load(write_configs(directory, upstream.url, {"main": {}}), default="main")
     settings = WorkerSettings(redis_url=redis_url, drain_timeout=2, lease=LEASE, scan=0.1, concurrency=MOST_AWAITS)
     app = create_worker(settings, configs=configs)
     running = asyncio.create_task(app.run())

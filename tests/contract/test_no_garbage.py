@@ -61,7 +61,7 @@ async def both_sides(redis_url: str, upstream: Upstream, directory: Path) -> Asy
     """A gateway and a worker in this process, so that it can be seen what they leave behind."""
     url = upstream.url
     given = {id: {"models": [model(url), model(url, model="other")]} | config for id, config in CONFIGS.items()}
-    configs = ConfigSet.load(write_configs(directory, url, given), default="regex", require_keys=False)
+    configs = ConfigSet.load(write_configs(directory, url, given), default="regex")
     worker = create_worker(WorkerSettings(redis_url=redis_url, drain_timeout=2), configs=configs)
     running = asyncio.create_task(worker.run())
     try:

@@ -30,7 +30,7 @@ class Up(Process):
     def __init__(self, directory: Path, *options: str) -> None:
         self.port = free_port()
         command = [sys.executable, "-m", "railstream.cli", "up", "--port", str(self.port), *options]
-        temporary = {"TMPDIR": str(directory), "XDG_RUNTIME_DIR": "", "OPENAI_API_KEY": ""}
+        temporary = {"TMPDIR": str(directory), "XDG_RUNTIME_DIR": "", "OPENAI_API_KEY": "", "NVIDIA_API_KEY": ""}
         super().__init__("up", command, directory=directory, environment=temporary)
 
     async def is_ready(self) -> bool:
@@ -185,6 +185,15 @@ async def test_a_file_that_a_killed_stack_left_behind_names_no_redis(tmp_path: P
         default = await railstream("ps", RAILSTREAM_REDIS_TIMEOUT="1", **here)
         assert "redis://127.0.0.1:6379/0" in default.err or default.code == 0
         assert announced(tmp_path) == []
+
+
+async def test_the_example_configs_start_without_a_single_key(tmp_path: Path) -> None:
+    configs = Path(__file__).parents[2] / "deploy" / "configs"
+    async with running(tmp_path, "--config", str(configs)) as up:
+        assert "Not by config 'openai'" in up.output()
+        assert "OPENAI_API_KEY" in up.output()
+        assert "\nrailstream-scripted answers" in up.output(), "a config that can answer is the default one"
+        assert (await say(up))[1] != ""
 
 
 async def test_of_several_stacks_one_has_to_be_named(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from railstream.errors import ConfigurationError, ModelNotFoundError
 
 from railstream_engine.providers.endpoint import Endpoint, Patience
 from railstream_engine.providers.fallbacks import Fallbacks
+from railstream_engine.providers.keyless import KeylessModel
 from railstream_engine.providers.limited import Limited
 from railstream_engine.providers.port import ChatModel
 from railstream_engine.providers.quota import Limit, ProcessQuota, Quota
@@ -81,6 +82,8 @@ def build(entry: Model, deadlines: Deadlines, quota: Quota | None = None) -> Cha
         ConfigurationError: the library is not installed; the message names the extra that brings it.
     """
     own = entry.railstream
+    if entry.missing_variables:
+        return KeylessModel(entry)
     try:
         model = _MAKERS[entry.wire](entry, deadlines)
     except ImportError as error:

@@ -16,7 +16,7 @@ from typing import Any
 from faststream import FastStream
 from faststream.redis import RedisBroker
 from railstream import keys, services, worker_records
-from railstream.config import ConfigSet
+from railstream.config import ConfigSet, missing_variables
 from railstream.errors import RailstreamError
 from railstream.settings import WorkerSettings
 from railstream.telemetry import Telemetry, setup
@@ -81,10 +81,12 @@ def create_worker(
     """A worker, ready to `run`. Nothing is connected before it starts.
 
     Raises:
-        ConfigurationError: the rails configs cannot be loaded.
+        ConfigurationError: the rails configs cannot be loaded, or not one of them has the API keys of its models.
     """
     name = name or worker_name()
     configs = configs or ConfigSet.load(settings.config)
+    for problem in missing_variables.of_all(configs):
+        log.warning("%s; until then its requests fail", problem)
     redis = redis or connect(settings.redis_url, settings.redis_timeout, name=f"railstream-worker-{name}")
     broker = RedisBroker(
         settings.redis_url,

@@ -42,8 +42,10 @@ Every option is also an environment variable RAILSTREAM_…; `railstream COMMAND
 
 \b
 Start here:
-  railstream up                          everything on this machine, http://127.0.0.1:8000
-  railstream up --config deploy/configs  with your own rails configs
+  railstream up                everything on this machine, http://127.0.0.1:8000
+  railstream up --config DIR   with your own rails configs, one folder each
+  railstream chat              talk to the built-in config, without a server
+  railstream ps                what waits and runs
 """
 
 

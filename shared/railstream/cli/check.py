@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from railstream.config import missing_variables
 from railstream.config.action_names import action_names, missing_actions
 from railstream.config.config_set import ConfigSet
 from railstream.config.flows import Flow
@@ -34,7 +34,7 @@ def check(
       railstream check ./configs/support/config.yml
     """
     console = Console(highlight=False)
-    configs = ConfigSet.load(config, require_keys=False)
+    configs = ConfigSet.load(config)
     for one in configs:
         _refuse_missing_actions(one)
     for one in configs:
@@ -60,6 +60,8 @@ def explain(config: RailsConfig, console: Console, *, is_default: bool = False) 
         _list(console, f"rails of {title}", [(flow.text, "the whole of it") for flow in flows])
     _line(console, f"  a block reaches a streaming client as: {config.railstream.on_violation or 'error'}")
     _line(console, f"  digest: {config.digest[:12]}, the same at every gateway and worker that means this config")
+    for line in missing_variables.missing(config):
+        _line(console, f"  [red]missing:[/red] {escape(line)}")
     for line in (*_replaced(config), *notes(config)):
         _line(console, f"  [yellow]note:[/yellow] {escape(line)}")
     _line(console, "")
@@ -95,7 +97,9 @@ def _key(model: Model) -> str:
     name = model.key_variable
     if not name:
         return ", key in the config" if model.api_key else ""
-    return f", key ${name}" if os.environ.get(name) else f", key ${name} (not set here)"
+    if model.api_key:
+        return f", key ${name}"
+    return f", key ${name} (not set here)" if name in model.missing_variables else f", key ${name} if it is set"
 
 
 def held_back(config: RailsConfig, flow: Flow) -> str:

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from railstream.cli.options import settings_command
 from railstream.cli.redis_session import ask_redis
-from railstream.config import ConfigSet
+from railstream.config import ConfigSet, missing_variables
 from railstream.errors import RedisUnavailableError
 from railstream.local import readiness
 from railstream.local.announced import announcing
@@ -41,6 +41,11 @@ def up(settings: UpSettings) -> int:
       railstream up --data-dir ./data    keeps streams and queue from one run to the next
     """
     configs = ConfigSet.load(settings.config, default=settings.default_config)
+    missing_variables.of_all(configs)
+    if not settings.default_config:
+        chosen = _first_served(configs)
+        settings = settings.model_copy(update={"default_config": chosen})
+        configs = ConfigSet.load(settings.config, default=chosen)
     settings = settings.model_copy(update={"port": _usable_port(settings.host, settings.port)})
     try:
         if "redis_url" in settings.model_fields_set:
@@ -77,6 +82,11 @@ async def _run(
         supervisor.show(welcome(url, configs, wants_key=bool(settings.api_keys), url_file=url_file))
         await supervisor.serve()
     return 0
+
+
+def _first_served(configs: ConfigSet) -> str:
+    """The config of requests that name none: the first one whose models have their API keys."""
+    return next((config.id for config in configs if not any(missing_variables.missing(config))), configs.default_id)
 
 
 def _usable_port(host: str, port: int) -> int:

@@ -29,19 +29,21 @@ class ConfigSet:
         self._default_id = default_id
 
     @classmethod
-    def load(cls, root: Path | None, *, default: str = "", require_keys: bool = True) -> ConfigSet:
+    def load(cls, root: Path | None, *, default: str = "") -> ConfigSet:
         """The configs of a root: a directory with a `config.yml` is one config, else each folder in it that has one.
 
         Args:
             root: ``None`` for the built-in configs.
             default: Id of the config of requests that name none. Not given: the only or first one.
-            require_keys: Whether the models' ``api_key_env_var`` must be set in this process.
+
+        A model whose API key is not set stops nobody: its own calls fail, and `railstream.config.missing_variables`
+        names the variable.
 
         Raises:
             ConfigurationError: one of them is wrong, or there is none.
         """
         directories = _built_in() if root is None else dict(_found(Path(root)))
-        configs = {id: RailsConfig.from_path(path, require_keys=require_keys) for id, path in directories.items()}
+        configs = {id: RailsConfig.from_path(path, require_keys=False) for id, path in directories.items()}
         if default and default not in configs:
             raise ConfigurationError(f"the default config {default!r} is none of {', '.join(configs)}")
         return cls(configs, default or next(iter(configs)))

@@ -36,6 +36,8 @@ CLIENT_PARAMETERS: Final = frozenset(
     }
 )
 """Parameters that are about the client; all others go to the endpoint as they are."""
+KEY_HEADERS: Final = frozenset({"authorization", "api-key", "x-api-key", "x-goog-api-key"})
+"""Headers that bring a key of their own."""
 SAMPLING: Final = frozenset({"temperature", "top_p", "top_k"})
 """Refused by Anthropic's API from 2026-10-21 on; its older models take them with the version of 2023-06-01."""
 
@@ -246,6 +248,27 @@ class Model(Section):
         """The key, read from the environment at each call; empty when there is none."""
         variable = self.key_variable
         return os.environ.get(variable, "") if variable else str(self.parameters.get("api_key") or "")
+
+    @property
+    def missing_variables(self) -> tuple[str, ...]:
+        """Environment variables that are not set here, and without which no call of this model can succeed."""
+        if not self.used:
+            return ()
+        needed = [self.preset.url_variable] if self.preset.url_variable and not self.base_url else []
+        if self._needs_key and not self.api_key:
+            needed.append(self.key_variable)
+        return tuple(needed)
+
+    @property
+    def _needs_key(self) -> bool:
+        """A variable that the config names is always needed; the engine's own one where the engine itself serves.
+
+        What stands at another address, such as a local server that speaks the same protocol, may want no key.
+        """
+        if not self.key_variable or any(name.lower() in KEY_HEADERS for name in self.headers):
+            return False
+        usual = self.preset.base_url.rstrip("/")
+        return bool(self.api_key_env_var) or not usual or self.base_url.rstrip("/") == usual
 
     @property
     def headers(self) -> dict[str, str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
-from railstream.config import ConfigSet
+from railstream.config import ConfigSet, missing_variables
 from railstream.config.models import SCRIPTED
 
 QUESTION = "Why is the sky blue?"
@@ -59,9 +60,19 @@ def _who_answers(configs: ConfigSet) -> str:
     main = config.model_of("main")
     if main is None:
         return f"Config {config.id!r} has no main model: requests must name one of another config."
-    if main.engine == SCRIPTED:
-        return f"{main.model} answers: a demo that recites a script, no LLM.\n{FOR_AN_LLM}"
     others = [model for model in configs.models() if model != main.model]
-    return f"{main.model} ({main.engine}) answers, by config {config.id!r}." + (
-        f"\nServed too: {', '.join(others)}." if others else ""
-    )
+    answers = f"{main.model} ({main.engine}) answers, by config {config.id!r}."
+    problems = list(missing_variables.missing(config))
+    if main.engine == SCRIPTED:
+        answers = f"{main.model} answers: a demo that recites a script, no LLM."
+        answers += f"\n{FOR_AN_LLM}" if len(configs.ids) == 1 else ""
+    lines = [f"Config {config.id!r} cannot answer: {'; '.join(problems)}." if problems else answers]
+    lines += [f"Served too: {', '.join(others)}."] if others else []
+    lines += _without_keys(configs, config.id)
+    return "\n".join(lines)
+
+
+def _without_keys(configs: ConfigSet, default: str) -> Iterator[str]:
+    for config in configs:
+        for problem in missing_variables.missing(config) if config.id != default else ():
+            yield f"Not by config {config.id!r}: {problem}."

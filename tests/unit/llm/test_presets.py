@@ -138,6 +138,7 @@ def test_a_missing_extra_is_an_error_that_names_it(engine: str, library: str, mo
     for name in [name for name in sys.modules if name.startswith(f"railstream_engine.providers.{engine}.model")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "testing")
     entry = only(engine=engine)
     with pytest.raises(ConfigurationError, match=rf"pip install 'railstream\[{engine}\]'"):
         build(entry, Deadlines())
