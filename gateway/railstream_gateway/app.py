@@ -15,6 +15,7 @@ from fastapi.openapi.utils import get_openapi
 from railstream import services
 from railstream.config import ConfigSet
 from railstream.conversations import RedisSessions
+from railstream.request_log import RequestLog
 from railstream.settings import GatewaySettings
 from railstream.telemetry import Telemetry, setup
 from railstream.topology.connect import connect
@@ -75,6 +76,7 @@ def create_app(
         jobs=JobWatch(redis, queue_timeout=settings.queue_timeout, retention=settings.retention),
         api_keys=ApiKeys(settings.api_keys),
         telemetry=telemetry,
+        request_log=RequestLog(settings.request_log),
     )
     telemetry.instruments.watch_queue(gateway.admission.waiting)
     telemetry.instruments.watch_workers(gateway.admission.workers)

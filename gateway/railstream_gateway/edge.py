@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from railstream_gateway.gateway import Gateway
 from railstream_gateway.stream.open_streams import stopping
+from railstream_gateway.summary import Summary
 from railstream_gateway.views.errors import error_answer
 
 PROTECTED: Final = "/v1/"
@@ -24,7 +25,7 @@ ALWAYS_SERVED: Final = frozenset({"/livez", "/readyz", "/metrics"})
 class Edge:
     """A plain ASGI callable. ``state`` of what it passes on: ``tenant``, ``span``, ``arrived`` (monotonic seconds), and
     ``send``, the server's own: a stream sends its body past the layers that look at nothing but its start. What it
-    leaves there: ``error_type``, how it ended.
+    leaves there: ``error_type``, how it ended. ``summary`` becomes the line of the request log.
     """
 
     def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
@@ -46,37 +47,45 @@ class Edge:
     async def _trace(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         span = self._gateway.telemetry.tracing.request(scope["method"], "", headers, scheme=scope["scheme"])
+        summary = Summary(scope["method"], time.monotonic(), trace_id=span.trace_id)
         state: dict[str, Any] = scope.setdefault("state", {})
+        state["summary"] = summary
         state["span"] = span
         state["send"] = send
-        state["arrived"] = time.monotonic()
+        state["arrived"] = summary.arrived
         error = ""
         try:
-            await self._admit(scope, receive, _traced(send, span), headers.get("authorization"))
+            await self._admit(scope, receive, _traced(send, span, summary), headers.get("authorization"))
         except BaseException as raised:
             error = type(raised).__name__
             raise
         finally:
             del state["send"]  # it leads back to the scope, and so would keep both until a garbage collection
             route = scope.get("route")
+            summary.route = getattr(route, "path", "")
             if route is not None:
-                span.route(scope["method"], getattr(route, "path", ""))
-            span.end(error or state.get("error_type", ""))
+                span.route(scope["method"], summary.route)
+            cut = error or state.get("error_type", "")
+            span.end(cut)
+            summary.write(self._gateway.request_log, cut)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send, authorization: str | None) -> None:
         try:
             if self._gateway.open_streams.draining:
                 raise stopping()
-            scope["state"]["tenant"] = self._gateway.api_keys.tenant(authorization)
+            tenant = scope["state"]["tenant"] = self._gateway.api_keys.tenant(authorization)
+            scope["state"]["summary"].tenant = tenant
         except RailstreamError as error:
+            scope["state"]["summary"].code = error.code
             return await error_answer(error)(scope, receive, send)
         await self._app(scope, receive, send)
 
 
-def _traced(send: Send, span: OpenSpan) -> Send:
+def _traced(send: Send, span: OpenSpan, summary: Summary) -> Send:
     async def traced(message: Message) -> None:
         if message["type"] == "http.response.start":
-            span.respond(message["status"])
+            summary.status = message["status"]
+            span.respond(summary.status)
             if span.traceparent:
                 message["headers"] = [*message["headers"], (b"traceresponse", span.traceparent.encode())]
         await send(message)

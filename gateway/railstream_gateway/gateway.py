@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from railstream.config import ConfigSet
 from railstream.conversations import Sessions
+from railstream.request_log import RequestLog
 from railstream.settings import GatewaySettings
 from railstream.telemetry import Telemetry
 from redis.asyncio import Redis
@@ -31,6 +32,7 @@ class Gateway:
     jobs: JobWatch
     api_keys: ApiKeys
     telemetry: Telemetry
+    request_log: RequestLog
 
     def pool_of(self, config_pool: str) -> str:
         """The pool whose queue a config's jobs go to."""

@@ -75,7 +75,7 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line |= _ids()
+        line |= _ids() | fields_of(record)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return redact(json.dumps(line, ensure_ascii=False))
@@ -88,11 +88,18 @@ class Readable(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         clock = datetime.fromtimestamp(record.created).strftime("%H:%M:%S.%f")[:-3]
-        ids = "".join(f" {name}={value}" for name, value in _ids().items())
+        known = _ids() | fields_of(record)
+        ids = "".join(f" {name}={value}" for name, value in known.items())
         line = f"{clock} {record.levelname.lower():7} {self._process}: {record.getMessage()}{ids}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return redact(line)
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    """What was logged with ``extra={"fields": …}``: facts of a line that a machine reads."""
+    fields: dict[str, Any] = getattr(record, "fields", {})
+    return fields
 
 
 def _ids() -> dict[str, str]:

@@ -23,6 +23,7 @@ from pydantic_settings import (
 )
 
 from railstream.errors import ConfigurationError
+from railstream.request_log import share_of
 from railstream.topology.urls import check_redis_url
 
 PREFIX = "RAILSTREAM_"
@@ -73,6 +74,7 @@ class Settings(BaseSettings):
     drain_timeout: Seconds = Field(20, description="On SIGTERM: how long running work may go on.")
     redis_timeout: Seconds = Field(3, description="A Redis that answers later than this is down; below the lease.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="What is worth a line.")
+    request_log: str = Field("all", description="A line per request: all, failed, off, or a share such as 0.1.")
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal.")
 
     @classmethod
@@ -94,6 +96,12 @@ class Settings(BaseSettings):
     @classmethod
     def _names_a_redis(cls, value: str) -> str:
         check_redis_url(value)
+        return value
+
+    @field_validator("request_log")
+    @classmethod
+    def _is_a_choice(cls, value: str) -> str:
+        share_of(value)
         return value
 
     @field_validator("pool")

@@ -18,6 +18,7 @@ from faststream.redis import RedisBroker
 from railstream import keys, services, worker_records
 from railstream.config import ConfigSet, missing_variables
 from railstream.errors import RailstreamError
+from railstream.request_log import RequestLog
 from railstream.settings import WorkerSettings
 from railstream.telemetry import Telemetry, setup
 from railstream.telemetry.prometheus import CONTENT_TYPE
@@ -133,6 +134,7 @@ def create_worker(
         max_deliveries=settings.max_deliveries,
         dead_retention=settings.dead_retention,
         on_config_mismatch=settings.on_config_mismatch,
+        request_log=RequestLog(settings.request_log),
     )
     pool = Pool(tools, slots, rest=2 * settings.scan)
     cancels = Cancels(

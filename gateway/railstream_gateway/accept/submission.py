@@ -50,6 +50,7 @@ async def submit(
     # The request's channel is heard before the job is queued: nothing that is published can be missed.
     reading = Reading(gateway, job.id)
     await reading.open(new=not identity.repeated)
+    request.state.summary.accepted(job, reading)
     try:
         if attached:
             await _attach(gateway, request, job.id, policy)

@@ -73,6 +73,7 @@ async def stream_again(gateway: Gateway, request: Request, record: Record, nativ
         return Response(status_code=204, headers=headers)  # an EventSource stops asking
     gateway.open_streams.check_room()
     reading = await _read(gateway, record, position, policy)
+    request.state.summary.joined(record.id, record.model, record.configs, reading)
     gateway.telemetry.tracing.resume(request.state.span, record.traceparent)
     gateway.telemetry.instruments.resumed()
     return StreamResponse(

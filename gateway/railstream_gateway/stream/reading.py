@@ -46,6 +46,7 @@ class Reading:
         self.position = position
         self._counted = counted
         self.left = False
+        self.first_event_seconds: float | None = None
         self._closed = False
         self._watcher: asyncio.Task[None] | None = None
         self.relay = Relay(
@@ -94,6 +95,7 @@ class Reading:
 
     def first_event(self, seconds: float) -> None:
         """``seconds`` from the request's arrival to the first event that its client was sent."""
+        self.first_event_seconds = round(seconds, 4)
         self._gateway.telemetry.instruments.first_event(seconds)
 
     def abandon(self) -> None:

@@ -74,6 +74,8 @@ class Relay:
         self.request_id = request_id
         self.cursor = after
         self.ended = False
+        self.terminal: Event | None = None
+        """The event that the stream ended with, once it was read."""
         self.lane: Callable[[bytes, bytes], bool] | None = None
         """Takes id and delta of the next chunk at once while the reader waits, unwoken; false when it cannot."""
         self._redis = redis
@@ -216,7 +218,7 @@ class Relay:
             self.cursor = event.id
             batch.append(event)
             if event.name in events.TERMINAL:
-                self.ended = True
+                self.ended, self.terminal = True, event
                 break
             if event.name == events.STARTED:
                 self._started = event.data

@@ -53,11 +53,13 @@ def ending_answer(fold: Fold, *, with_log: bool, headers: Mapping[str, str] | No
 
 async def on_railstream_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RailstreamError)
+    _note(request, error.code)
     return error_answer(error, getattr(request.state, "headers", None))
 
 
 async def on_redis_error(request: Request, error: Exception) -> Response:
     log.warning("%s %s could not be served: %s", request.method, request.url.path, error)
+    _note(request, unavailable().code)
     return error_answer(unavailable(), getattr(request.state, "headers", None))
 
 
@@ -66,19 +68,29 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"{error.detail}: {request.method} {request.url.path[:200]}"
     code = CODES.get(error.status_code, "invalid_request")
+    _note(request, code)
     return json_answer(envelope(message, "invalid_request_error", code), error.status_code, error.headers)
 
 
-async def on_bad_parameter(_: Request, error: Exception) -> Response:
+async def on_bad_parameter(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     name = str(first["loc"][-1])
+    _note(request, "invalid_request")
     return json_answer(envelope(f"{name}: {first['msg']}", "invalid_request_error", "invalid_request", name), 400)
 
 
-async def on_unexpected(_: Request, error: Exception) -> Response:
+async def on_unexpected(request: Request, error: Exception) -> Response:
     """The server logs it with its traceback."""
+    _note(request, "internal_error")
     return json_answer(envelope("the gateway failed unexpectedly; its log has the details"), 500)
+
+
+def _note(request: Request, code: str) -> None:
+    """For the request log; what is not of the API has none."""
+    summary = getattr(request.state, "summary", None)
+    if summary is not None:
+        summary.code = code
 
 
 def envelope(

@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from railstream.settings import PREFIX, Settings, Unit, load
 
 SHORT = {"config": "-c", "port": "-p"}
+CHOICES = {"request_log": "all|failed|off|SHARE", "redis_url": "URL"}
 METAVARS: dict[Any, str] = {Path: "PATH", str: "TEXT"}
 
 S = TypeVar("S", bound=Settings)
@@ -47,7 +48,7 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
         f"{flag}/--no-{flag[2:]}" if is_switch else flag,
         *([SHORT[name]] if name in SHORT else []),
         help=_help(name, field),
-        metavar=None if is_switch else _metavar(field),
+        metavar=None if is_switch else _metavar(name, field),
         show_default=False,
     )
     annotation = bool | None if is_switch else str | None
@@ -65,7 +66,7 @@ def _own_first(kind: type[Settings]) -> list[str]:
     return sorted(kind.model_fields, key=lambda name: max(i for i, b in enumerate(defining) if name in b.model_fields))
 
 
-def _metavar(field: FieldInfo) -> str:
+def _metavar(name: str, field: FieldInfo) -> str:
     """What stands for the value: a number's unit, the words of a choice, else the kind of value."""
     annotation, metadata = field.annotation, list(field.metadata)
     if get_origin(annotation) in (Union, types.UnionType):
@@ -76,6 +77,8 @@ def _metavar(field: FieldInfo) -> str:
     for one in metadata:
         if isinstance(one, Unit):
             return one
+    if name in CHOICES:
+        return CHOICES[name]
     if get_origin(annotation) is Literal:
         return "|".join(get_args(annotation))
     return METAVARS.get(annotation, "TEXT")

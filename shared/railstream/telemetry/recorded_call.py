@@ -17,7 +17,7 @@ from opentelemetry.util.types import AttributeValue
 
 from railstream.errors import CallError
 from railstream.events import Usage
-from railstream.telemetry import content, names
+from railstream.telemetry import content, names, refused_keys
 from railstream.telemetry.call_metrics import CallMetrics
 from railstream.telemetry.chunk_times import Gaps
 from railstream.telemetry.spans import traceparent_of
@@ -182,6 +182,7 @@ class RecordedCall:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if isinstance(error, CallError):
             self.fail(error.code)
+            refused_keys.note(self._known.provider, self._known.model, error)
         elif isinstance(error, Exception):
             self.fail(type(error).__name__)
         else:

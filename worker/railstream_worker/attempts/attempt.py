@@ -29,6 +29,7 @@ from railstream_engine.generation.left_call import Leave
 from redis.exceptions import RedisError
 
 from railstream_worker.attempts.answering import Answering
+from railstream_worker.attempts.attempt_line import AttemptLine
 from railstream_worker.attempts.branch_turn import BranchTurn
 from railstream_worker.attempts.flows.operation_sink import Past
 from railstream_worker.attempts.flows.operation_turns import FlowTurns
@@ -74,6 +75,7 @@ class Attempt:
         self._span: OpenSpan | None = None
         self._records: dict[str, Recorded] = {}
         self._runs = JobRuns(delivery.job, tools, 0, self._leaves)
+        self._line = AttemptLine(delivery.job, delivery.arrival.deliveries)
         self._turn = BranchTurn(tools.redis, delivery.job)
         self._flow_turns = FlowTurns(tools.redis, delivery.job)
 
@@ -111,6 +113,8 @@ class Attempt:
             self._stream = self._caller = None  # both tell us: nothing of an attempt waits for a garbage collection
             if self._span is not None:
                 self._span.end(self._error_type)
+            self._line.let_go = self._stop.value if self._stop is not None else ""
+            self._line.write(tools.request_log, tools.worker)
 
     async def _let_go(self, error: Exception) -> None:
         """No end could be written. The job is given to a worker again; after the last delivery it is dead."""
@@ -138,6 +142,7 @@ class Attempt:
             if reservation.forgotten:
                 await repeat(self._forget)
             return await repeat(partial(self.delivery.acknowledge, self._tools))
+        self._line.attempt = reservation.attempt
         stream = self._stream = FencedStream(
             self.job.id,
             reservation.attempt,
@@ -161,6 +166,7 @@ class Attempt:
         await repeat(lambda: turn.end(payload, reservation.attempt))
         cancelled = self._runs.end(self._record)
         if await self._end(stream, payload):
+            self._line.end(payload)
             await repeat(partial(self.delivery.acknowledge, self._tools))
         if cancelled is not None:
             await cancelled

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from railstream.config import ConfigSet, RailsConfig
 from railstream.errors import ConfigMismatchError, RailstreamError, UnknownConfigError
 from railstream.job import Job, Operation
+from railstream.request_log import RequestLog
 from railstream.settings import OnConfigMismatch
 from railstream.telemetry import Telemetry
 from railstream_engine.engines import Engines
@@ -35,6 +36,7 @@ class Tools:
     dead_retention: float
     """Seconds."""
     on_config_mismatch: OnConfigMismatch = "fail"
+    request_log: RequestLog = field(default_factory=RequestLog)
 
     def config_of(self, asked: Job | Operation) -> RailsConfig:
         """The config that a job, or one operation of it, is to be run under.
