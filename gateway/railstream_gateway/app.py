@@ -35,6 +35,11 @@ from railstream_gateway.stream.open_streams import OpenStreams
 from railstream_gateway.views.errors import HANDLERS
 
 TITLE = "Railstream"
+REFUSALS = (
+    *("missing_api_key", "invalid_api_key", "queue_full", "queue_too_old"),
+    *("redis_unavailable", "too_many_streams", "draining"),
+)
+"""Codes of refusals before the queue that somebody may want to be told of from the first one on."""
 
 
 def create_app(
@@ -78,7 +83,8 @@ def create_app(
         telemetry=telemetry,
         request_log=RequestLog(settings.request_log),
     )
-    telemetry.instruments.watch_queue(gateway.admission.waiting)
+    telemetry.instruments.watch_queues(gateway.admission.known_queues)
+    telemetry.instruments.begin_at_zero("railstream.requests.rejected", REFUSALS)
     telemetry.instruments.watch_workers(gateway.admission.workers)
     telemetry.instruments.watch_configs({config.id: config.digest for config in configs})
     app = FastAPI(title=TITLE, lifespan=_lifespan, exception_handlers=HANDLERS)

@@ -68,6 +68,8 @@ class Edge:
             cut = error or state.get("error_type", "")
             span.end(cut)
             summary.write(self._gateway.request_log, cut)
+            seconds = time.monotonic() - summary.arrived
+            self._gateway.telemetry.instruments.http_request(summary.method, summary.route, summary.status, seconds)
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send, authorization: str | None) -> None:
         try:
@@ -77,6 +79,7 @@ class Edge:
             scope["state"]["summary"].tenant = tenant
         except RailstreamError as error:
             scope["state"]["summary"].code = error.code
+            self._gateway.telemetry.instruments.rejected(error.code)
             return await error_answer(error)(scope, receive, send)
         await self._app(scope, receive, send)
 

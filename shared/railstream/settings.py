@@ -120,6 +120,15 @@ class Settings(BaseSettings):
         return shown
 
 
+Page = Literal["metrics", "docs", "playground"]
+PAGES: tuple[Page, ...] = ("metrics", "docs", "playground")
+
+
+def _parts(value: Any) -> Any:
+    """A text cut at its commas; anything else as it is."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
 OnConfigMismatch = Literal["fail", "hand_back"]
 """What a worker does with a job whose config it holds in another version than the gateway."""
 
@@ -141,12 +150,22 @@ class GatewaySettings(Settings):
     client_buffer: Bytes = Field(1024 * 1024, description="How far a slow reader may be behind before it is closed.")
     send_timeout: Seconds = Field(30, description="A client that takes no byte for this long is closed.")
     header_timeout: Seconds = Field(10, description="From a connection's first byte to the end of its headers.")
+    pages: Annotated[tuple[Page, ...], NoDecode] = Field(
+        PAGES, description="Pages beside the API, comma separated, or none."
+    )
+    pages_port: Port | None = Field(None, description="Serve these pages here, and no more on the API's port.")
+    pages_host: str = Field("127.0.0.1", description="Address of that port.")
     trust_traceparent: bool = Field(True, description="False restarts traces at this edge.")
+
+    @field_validator("pages", mode="before")
+    @classmethod
+    def _some_or_none(cls, value: Any) -> Any:
+        return () if value == "none" else _parts(value)
 
     @field_validator("api_keys", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        return _parts(value)
 
 
 class WorkerSettings(Settings):

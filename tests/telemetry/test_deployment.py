@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from railstream.telemetry.instruments import ACTIVE_STREAMS, COUNTERS, HISTOGRAMS, QUEUE_DEPTH
+from railstream.telemetry.instruments import ACTIVE_STREAMS, COUNTERS, GAUGES, HISTOGRAMS
 from railstream.telemetry.names import CALL_METRICS
 from railstream.telemetry.prometheus import metric_name
 
@@ -27,7 +27,7 @@ def dashboard() -> Any:
 
 def exported() -> set[str]:
     """Every series that the metrics page can hold."""
-    found = {metric_name(QUEUE_DEPTH, "{job}"), metric_name(ACTIVE_STREAMS, "{stream}")}
+    found = {metric_name(name, unit) for name, (unit, _) in GAUGES.items()} | {metric_name(ACTIVE_STREAMS, "{stream}")}
     found |= {metric_name(name, unit, counter=True) for name, (unit, _) in COUNTERS.items()}
     found |= {metric_name(row.name, row.unit, counter=True) for row in CALL_METRICS if not row.bounds}
     histograms = [(row.name, row.unit) for row in CALL_METRICS if row.bounds]
@@ -49,8 +49,8 @@ def expressions(dashboard: Any) -> dict[str, str]:
 
 def test_every_metric_that_a_panel_names_is_exported(dashboard: Any) -> None:
     known = exported() | priced()
-    labels = {"railstream_reason", "railstream_task", "railstream_rail_flow"}
-    words = re.compile(r"\b(?:gen_ai_client|railstream)[_:][a-z0-9_:]+")
+    labels = {"railstream_reason", "railstream_task", "railstream_rail_flow", "railstream_pool"}
+    words = re.compile(r"\b(?:gen_ai_client|railstream|http_server)[_:][a-z0-9_:]+")
     grouped = re.compile(r"(?:by|on|group_left) \([^)]*\)|\{[^}]*\}")
 
     for panel, expression in expressions(dashboard).items():
@@ -66,7 +66,8 @@ def test_the_panels_show_what_a_deployment_is_asked_for(dashboard: Any) -> None:
     for name in (
         "usage_input_tokens_total", "railstream_task", "price_per_million_output_tokens",
         "time_to_first_chunk", "time_per_output_chunk", "queue_wait", "queue_depth", "rail_verdicts", "rail_duration",
-        "takeovers", "cancels",
+        "takeovers", "cancels", "queue_oldest_age", "worker_slots_busy", "generations_running",
+        "http_server_request_duration_seconds_count", "jobs_dead", "requests_rejected",
     ):  # fmt: skip
         assert name in shown
 
@@ -112,7 +113,8 @@ def test_prometheus_scrapes_both_sides_and_the_collectors_exporter() -> None:
 def test_every_metric_that_an_alert_names_is_exported() -> None:
     rules = [rule for group in load("prometheus/alerts.yml")["groups"] for rule in group["rules"]]
     for rule in rules:
-        named = set(re.findall(r"\b(?:gen_ai_client|railstream)_[a-z0-9_]+(?=[\[{ ])", rule["expr"]))
+        expression = re.sub(r"by \([^)]*\)", "", rule["expr"])
+        named = set(re.findall(r"\b(?:gen_ai_client|railstream|http_server)_[a-z0-9_]+(?=[\[{ )])", expression))
         assert named <= exported(), f"alert {rule['alert']} names {named - exported()}"
         assert {"summary"} <= rule["annotations"].keys()
 

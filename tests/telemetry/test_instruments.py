@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from telemetry.recording import Recording
+
+
+class Sample(NamedTuple):
+    waiting: int
+    age: float
 
 
 def use_all(recording: Recording) -> None:
     instruments = recording.telemetry.instruments
-    instruments.watch_queue(lambda: 7)
+    instruments.watch_queues(lambda: {"": Sample(7, 2.5), "gpu": Sample(1, 0.5)})
+    instruments.watch_slots(64, lambda: 3, lambda: 2)
+    instruments.http_request("POST", "/v1/chat/completions", 200, 1.5)
     instruments.admitted()
     instruments.rejected("queue_full")
     instruments.queue_wait(0.02)
@@ -34,7 +43,15 @@ def test_each_metric_has_its_name_unit_and_labels(recording: Recording) -> None:
     }
     reason, rail = ["railstream.reason"], ["railstream.rail.flow", "railstream.rail.target"]
     assert found == {
-        "railstream.queue.depth": ("{job}", []),
+        "railstream.queue.depth": ("{job}", ["railstream.pool"]),
+        "railstream.queue.oldest_age": ("s", ["railstream.pool"]),
+        "railstream.worker.slots": ("{slot}", []),
+        "railstream.worker.slots.busy": ("{slot}", []),
+        "railstream.generations.running": ("{call}", []),
+        "http.server.request.duration": (
+            "s",
+            ["http.request.method", "http.response.status_code", "http.route"],
+        ),
         "railstream.queue.wait": ("s", []),
         "railstream.requests.admitted": ("{request}", []),
         "railstream.requests.rejected": ("{request}", reason),
@@ -56,14 +73,33 @@ def test_gauges_say_what_is_there_now(recording: Recording) -> None:
     use_all(recording)
 
     assert recording.point("railstream.streams.active").value == 1
-    assert recording.point("railstream.queue.depth").value == 7
+    depths = {
+        point.attributes["railstream.pool"]: point.value
+        for point in recording.metrics()["railstream.queue.depth"].data.data_points
+    }
+    assert depths == {"default": 7, "gpu": 1}
+    assert recording.point("railstream.worker.slots.busy").value == 3
     assert recording.point("railstream.appends.fenced").value == 3
 
 
 def test_a_depth_that_is_not_known_is_not_reported(recording: Recording) -> None:
-    recording.telemetry.instruments.watch_queue(lambda: None)
+    recording.telemetry.instruments.watch_queues(lambda: None)
 
     assert "railstream.queue.depth" not in recording.metrics()
+
+
+def test_a_counter_that_begins_at_zero_shows_its_first_event(recording: Recording) -> None:
+    recording.telemetry.instruments.begin_at_zero("railstream.jobs.dead", ("deliveries_exhausted",))
+
+    assert recording.point("railstream.jobs.dead").value == 0
+
+
+def test_methods_that_a_client_makes_up_are_one_label(recording: Recording) -> None:
+    for method in ("BREW", "PROPFIND", "GET"):
+        recording.telemetry.instruments.http_request(method, "", 405, 0.1)
+
+    points = recording.metrics()["http.server.request.duration"].data.data_points
+    assert {point.attributes["http.request.method"] for point in points} == {"_OTHER", "GET"}
 
 
 def test_clocks_that_disagree_make_no_negative_wait(recording: Recording) -> None:

@@ -62,7 +62,7 @@ def expressions() -> Iterator[str]:
 async def test_the_configuration_and_the_rules_are_valid(tmp_path: Path) -> None:
     said = await promtool("check", "config", str(written(tmp_path)))
     assert "3 rules found" in said
-    assert "8 rules found" in said
+    assert "11 rules found" in said
 
 
 @needs_promtool

@@ -37,7 +37,7 @@ call = made.calls.start(model="m", provider="p", parent_context=request.context)
 call.chunks(3)
 assert call.finish(["stop"]).chunks == 3
 made.instruments.rail("f", "input", "allow", 0.1)
-made.instruments.watch_queue(lambda: 1)
+made.instruments.watch_queues(lambda: {})
 assert b"railstream[otel]" in made.metrics_page()
 made.shutdown()
 """

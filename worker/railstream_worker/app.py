@@ -17,7 +17,7 @@ from faststream import FastStream
 from faststream.redis import RedisBroker
 from railstream import keys, services, worker_records
 from railstream.config import ConfigSet, missing_variables
-from railstream.errors import RailstreamError
+from railstream.errors import DeliveriesExhaustedError, JobNotUnderstoodError, RailstreamError
 from railstream.request_log import RequestLog
 from railstream.settings import WorkerSettings
 from railstream.telemetry import Telemetry, setup
@@ -137,6 +137,10 @@ def create_worker(
         request_log=RequestLog(settings.request_log),
     )
     pool = Pool(tools, slots, rest=2 * settings.scan)
+    telemetry.instruments.watch_slots(slots.size, lambda: pool.busy, telemetry.calls.generating)
+    telemetry.instruments.begin_at_zero(
+        "railstream.jobs.dead", (DeliveriesExhaustedError.code, JobNotUnderstoodError.code)
+    )
     cancels = Cancels(
         redis,
         settings.redis_url,

@@ -72,9 +72,9 @@ class Admission:
     def redis_is_up(self) -> bool:
         return not self._outage.lasts
 
-    def waiting(self) -> int | None:
-        """Jobs that wait in all pools, as of the latest sample."""
-        return sum(sample.waiting for sample in self._samples.values()) if self.redis_is_up else None
+    def known_queues(self) -> dict[str, Sample] | None:
+        """The latest sample by pool; ``None`` while Redis is down."""
+        return self.queues() if self.redis_is_up else None
 
     def workers(self) -> Mapping[str, int]:
         """Living workers by pool, as of the latest look; empty while Redis is out."""

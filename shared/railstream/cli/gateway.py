@@ -21,4 +21,6 @@ def gateway(settings: GatewaySettings) -> int:
       RAILSTREAM_API_KEYS=key-1,key-2 railstream gateway --host 0.0.0.0 --port 8080
     """
     check_port(settings.host, settings.port, "--port")
+    if settings.pages_port is not None:
+        check_port(settings.pages_host, settings.pages_port, "--pages-port")
     return serve("gateway", settings)

@@ -18,7 +18,7 @@ from pydantic.fields import FieldInfo
 from railstream.settings import PREFIX, Settings, Unit, load
 
 SHORT = {"config": "-c", "port": "-p"}
-CHOICES = {"request_log": "all|failed|off|SHARE", "redis_url": "URL"}
+CHOICES = {"request_log": "all|failed|off|SHARE", "redis_url": "URL", "pages": "metrics,docs,playground|none"}
 METAVARS: dict[Any, str] = {Path: "PATH", str: "TEXT"}
 
 S = TypeVar("S", bound=Settings)
@@ -56,7 +56,8 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
 
 
 def _help(name: str, field: FieldInfo) -> str:
-    default = "" if field.default in (None, "", ()) else f", default {field.default}"
+    default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+    default = "" if default in (None, "") else f", default {default}"
     return f"{field.description or ''} [{PREFIX}{name.upper()}{default}]".lstrip()
 
 

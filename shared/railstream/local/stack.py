@@ -60,4 +60,6 @@ def _without_settings(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _as_text(value: Any) -> str:
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+    if isinstance(value, tuple):
+        return ",".join(value) or "none"
+    return str(value)

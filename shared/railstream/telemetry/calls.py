@@ -79,6 +79,10 @@ class CallRecorder:
         self._open.add(recorded)
         return recorded
 
+    def generating(self) -> int:
+        """Answers that are generated now; calls of rails are not among them. It may be called from another thread."""
+        return sum(call.is_answer for call in list(self._open))
+
     def abandon(self) -> None:
         """End every call that is still open, as cancelled: the process stops."""
         for call in list(self._open):

@@ -6,7 +6,7 @@ No label ever holds a request id, a stream's name or anything that a client sent
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from opentelemetry.metrics import CallbackOptions, Counter, Histogram, Meter, Observation
 
@@ -32,14 +32,41 @@ COUNTERS: Final = {
 HISTOGRAMS: Final = {
     "railstream.queue.wait": ("s", "From a job's creation to the start of its first attempt."),
     "railstream.stream.time_to_first_event": ("s", "From a request's arrival to the first event sent to its client."),
+    "http.server.request.duration": ("s", "Requests of the API by route and status; of a stream, to its end."),
     "railstream.rail.duration": ("s", "Duration of one check by a rail, by flow and target."),
 }
 QUEUE_DEPTH: Final = "railstream.queue.depth"
 POOL_WORKERS: Final = "railstream.pool.workers"
+QUEUE_AGE: Final = "railstream.queue.oldest_age"
+SLOTS: Final = "railstream.worker.slots"
+SLOTS_BUSY: Final = "railstream.worker.slots.busy"
+GENERATIONS: Final = "railstream.generations.running"
+GAUGES: Final = {
+    QUEUE_DEPTH: ("{job}", "Jobs that wait for a worker, by pool."),
+    QUEUE_AGE: ("s", "For how long the oldest waiting job has waited, by pool."),
+    SLOTS: ("{slot}", "Jobs that this worker runs at once, at most."),
+    SLOTS_BUSY: ("{slot}", "Jobs that this worker runs now."),
+    POOL_WORKERS: ("{worker}", "Living workers of each pool that this gateway feeds."),
+    GENERATIONS: ("{call}", "Answers that are generated now; calls of rails are not among them."),
+}
+DEFAULT_POOL: Final = "default"
 CONFIG_INFO: Final = "railstream.config.info"
 ACTIVE_STREAMS: Final = "railstream.streams.active"
 BOUNDS: Final = (0.001, 0.0025, 0.005, *names.SECONDS_BOUNDS)
 """Seconds. Local rails and an idle queue take less than the first bound of the GenAI conventions."""
+
+
+METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+
+
+class QueueState(Protocol):
+    """Jobs that wait in one pool, and seconds that the oldest of them has waited."""
+
+    @property
+    def waiting(self) -> int: ...
+
+    @property
+    def age(self) -> float: ...
 
 
 class Instruments:
@@ -54,31 +81,61 @@ class Instruments:
         }
         self._active = meter.create_up_down_counter(ACTIVE_STREAMS, "{stream}", "Streams open to clients now.")
         self._reason = Bounded()
+        self._method = Bounded(METHODS)
         self._flow = Bounded()
 
-    def watch_queue(self, depth: Callable[[], int | None]) -> None:
-        """Report ``depth()`` jobs waiting whenever metrics are collected; ``None`` when it is not known.
+    def watch_queues(self, read: Callable[[], Mapping[str, QueueState] | None]) -> None:
+        """Report depth and age of the queue of each pool whenever metrics are collected; ``None``: not known now.
 
-        It may be called from another thread: return a number that is kept up to date, do not ask Redis.
+        It may be called from another thread: return figures that are kept up to date, do not ask Redis.
         """
 
-        def observe(_: CallbackOptions) -> Iterable[Observation]:
-            waiting = depth()
-            return () if waiting is None else (Observation(waiting),)
+        def depth(state: QueueState) -> float:
+            return state.waiting
 
-        self._meter.create_observable_gauge(QUEUE_DEPTH, [observe], "{job}", "Jobs that wait for a worker.")
+        def age(state: QueueState) -> float:
+            return state.age
+
+        def observing(value: Callable[[QueueState], float]) -> Callable[[CallbackOptions], Iterable[Observation]]:
+            return lambda _: [
+                Observation(value(state), {names.POOL: pool or DEFAULT_POOL}) for pool, state in (read() or {}).items()
+            ]
+
+        self._gauge(QUEUE_DEPTH, observing(depth))
+        self._gauge(QUEUE_AGE, observing(age))
+
+    def watch_slots(self, total: int, busy: Callable[[], int], generating: Callable[[], int]) -> None:
+        """Report how full this worker is. The callables are called from another thread."""
+        self._gauge(SLOTS, lambda _: [Observation(total)])
+        self._gauge(SLOTS_BUSY, lambda _: [Observation(busy())])
+        self._gauge(GENERATIONS, lambda _: [Observation(generating())])
+
+    def _gauge(self, name: str, observe: Callable[[CallbackOptions], Iterable[Observation]]) -> None:
+        unit, text = GAUGES[name]
+        self._meter.create_observable_gauge(name, [observe], unit, text)
+
+    def begin_at_zero(self, name: str, reasons: Iterable[str]) -> None:
+        """Export a counter before its first event, so that `increase` sees that one, too."""
+        for reason in reasons:
+            self._counters[name].add(0, {names.REASON: self._reason(reason)})
+
+    def http_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """``route``: its template; empty where no route matched. ``status``: 0 when nothing was answered."""
+        labels: dict[str, str | int] = {names.HTTP_METHOD: self._method(method), names.HTTP_ROUTE: route}
+        if status:
+            labels[names.HTTP_STATUS] = status
+        self._histograms["http.server.request.duration"].record(seconds, labels)
 
     def watch_workers(self, by_pool: Callable[[], Mapping[str, int]]) -> None:
         """Report how many workers serve each pool whenever metrics are collected; nothing while it is not known.
 
-        It may be called from another thread, as that of `watch_queue`.
+        It may be called from another thread, as that of `watch_queues`.
         """
 
         def observe(_: CallbackOptions) -> Iterable[Observation]:
-            return [Observation(count, {names.POOL: pool or "default"}) for pool, count in by_pool().items()]
+            return [Observation(count, {names.POOL: pool or DEFAULT_POOL}) for pool, count in by_pool().items()]
 
-        text = "Living workers of each pool that this gateway feeds."
-        self._meter.create_observable_gauge(POOL_WORKERS, [observe], "{worker}", text)
+        self._gauge(POOL_WORKERS, observe)
 
     def watch_configs(self, digests: Mapping[str, str]) -> None:
         """Report the digest of each loaded config, by its id: one that differs between two processes is seen."""

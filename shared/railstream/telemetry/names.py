@@ -81,6 +81,7 @@ RAIL_TARGET: Final = "railstream.rail.target"
 RAIL_VERDICT: Final = "railstream.rail.verdict"
 RAIL_ACTION: Final = "railstream.rail.action"
 REASON: Final = "railstream.reason"
+POOL: Final = "railstream.pool"
 
 SECONDS_BOUNDS: Final = tuple(0.01 * 2**n for n in range(14))
 TOKEN_BOUNDS: Final = tuple(float(4**n) for n in range(14))

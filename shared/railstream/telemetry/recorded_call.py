@@ -140,6 +140,11 @@ class RecordedCall:
         """What the provider says of itself."""
         self._response_id, self._response_model = response_id, model
 
+    @property
+    def is_answer(self) -> bool:
+        """Whether it makes an answer, and is no rail's."""
+        return self._known.task == "general"
+
     def finish(self, reasons: Sequence[str]) -> Usage:
         """The provider sent its terminal signal."""
         return self._end("finished", list(reasons), "")

@@ -38,6 +38,11 @@ class Pool:
     def running(self) -> Iterable[str]:
         return self._attempts.keys()
 
+    @property
+    def busy(self) -> int:
+        """Jobs that run now."""
+        return len(self._tasks)
+
     async def start(self, arrival: Arrival) -> None:
         """Run the job that arrived beside the others. Its slot was taken by whoever read it."""
         try:
