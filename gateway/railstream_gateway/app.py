@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 from collections.abc import AsyncIterator
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
@@ -27,7 +28,7 @@ from railstream_gateway.accept.auth import ApiKeys
 from railstream_gateway.accept.presence import Presence
 from railstream_gateway.edge import Edge
 from railstream_gateway.gateway import Gateway
-from railstream_gateway.pages import playground
+from railstream_gateway.pages import playground, reference
 from railstream_gateway.routes import chat, completions, flows, health, models, sessions
 from railstream_gateway.stream.hub import Hub
 from railstream_gateway.stream.lost_jobs import JobWatch
@@ -35,6 +36,11 @@ from railstream_gateway.stream.open_streams import OpenStreams
 from railstream_gateway.views.errors import HANDLERS
 
 TITLE = "Railstream"
+DESCRIPTION = (
+    "Chat completions whose tokens are checked by guardrails before they are released and are durable on the way. "
+    "OpenAI's conventions wherever there are some: any OpenAI client works as it is. Errors are "
+    '`{"error": {"message", "type", "param", "code"}}`.'
+)
 REFUSALS = (
     *("missing_api_key", "invalid_api_key", "queue_full", "queue_too_old"),
     *("redis_unavailable", "too_many_streams", "draining"),
@@ -87,10 +93,10 @@ def create_app(
     telemetry.instruments.begin_at_zero("railstream.requests.rejected", REFUSALS)
     telemetry.instruments.watch_workers(gateway.admission.workers)
     telemetry.instruments.watch_configs({config.id: config.digest for config in configs})
-    app = FastAPI(title=TITLE, lifespan=_lifespan, exception_handlers=HANDLERS)
+    app = FastAPI(title=TITLE, lifespan=_lifespan, exception_handlers=HANDLERS, docs_url=None, redoc_url=None)
     app.state.gateway = gateway
     app.add_middleware(Edge, gateway=gateway)
-    for routes in (chat, completions, models, sessions, flows, health, playground):
+    for routes in (chat, completions, models, sessions, flows, health, playground, reference):
         app.include_router(routes.router)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]
     return app
@@ -115,6 +121,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def _document(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
-        document = get_openapi(title=TITLE, version=app.version, routes=app.routes)
-        app.openapi_schema = openapi.add_components(document)
+        document = get_openapi(title=TITLE, version=version("railstream"), description=DESCRIPTION, routes=app.routes)
+        gateway: Gateway = app.state.gateway
+        app.openapi_schema = openapi.add_components(document, wants_key=bool(gateway.settings.api_keys))
     return app.openapi_schema

@@ -19,6 +19,17 @@ from railstream_gateway.accept.session_body import (
     SessionList,
     SessionMessageList,
 )
+from railstream_gateway.openapi_answers import (
+    Alive,
+    ChatCompletion,
+    CheckResult,
+    CompletionStatus,
+    ConfigId,
+    ModelList,
+    Ready,
+)
+from railstream_gateway.openapi_details import add_details
+from railstream_gateway.openapi_texts import add_texts
 
 
 class ErrorObject(Struct):
@@ -47,6 +58,13 @@ SHAPES: Final = (
     SessionMessageList,
     Deleted,
     Error,
+    ChatCompletion,
+    CompletionStatus,
+    CheckResult,
+    ModelList,
+    ConfigId,
+    Ready,
+    Alive,
 )
 _schemas, COMPONENTS = msgspec.json.schema_components(SHAPES, ref_template="#/components/schemas/{name}")
 _SCHEMA: Final[dict[type[Struct], dict[str, Any]]] = dict(zip(SHAPES, _schemas, strict=True))
@@ -95,7 +113,7 @@ RENAME_BRANCH = both(takes(RenameBody), gives(Branch))
 LIST_MESSAGES = gives(SessionMessageList)
 
 
-def add_components(document: dict[str, Any]) -> dict[str, Any]:
+def add_components(document: dict[str, Any], *, wants_key: bool = False) -> dict[str, Any]:
     """Put the schemas that bodies refer to into a document, and how every refusal looks."""
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):
@@ -106,4 +124,6 @@ def add_components(document: dict[str, Any]) -> dict[str, Any]:
         for operation in operations.values():
             operation["responses"].pop("422", None)  # FastAPI checks nothing here
             operation["responses"]["4XX"] = refusal
+    add_details(document, wants_key=wants_key)
+    add_texts(schemas)
     return document

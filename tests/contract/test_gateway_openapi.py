@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
 from contract.gateway_rig import QUESTION, Rig
 from harness.sse import opened
 from railstream import events
-from railstream_gateway import openapi
+from railstream_gateway import openapi, openapi_answers
 
 
 async def test_the_openapi_document_describes_the_bodies(rig: Rig) -> None:
@@ -27,7 +28,10 @@ async def test_the_openapi_document_describes_sessions_and_flows_as_they_are(rig
 
     def described(path: str, method: str, status: str = "200") -> str:
         responses = document["paths"][path][method]["responses"]
-        answer = (responses.get(status) or responses["4XX"])["content"]["application/json"]
+        given = responses.get(status) or responses["4XX"]
+        if "$ref" in given:
+            given = document["components"]["responses"][given["$ref"].rpartition("/")[2]]
+        answer = given["content"]["application/json"]
         return str(answer["schema"]["$ref"].rpartition("/")[2])
 
     def fits(path: str, method: str, answer: Any, status: int = 200) -> Any:
@@ -72,3 +76,84 @@ async def test_the_openapi_document_describes_sessions_and_flows_as_they_are(rig
     assert [entry["status"] for entry in told["operations"]] == ["failed", "skipped"]
     fits(one, "delete", await rig.http.delete(here))
     fits(one, "get", await rig.http.get(here), 404)
+
+
+async def test_the_reference_page_loads_nothing_from_other_hosts(rig: Rig) -> None:
+    served = await rig.serve()
+    for path in ("/docs", "/redoc"):
+        answer = await rig.http.get(f"{served.url}{path}")
+        assert answer.status_code == 200
+        assert not re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?(?:https?:)?//""", answer.text)
+        assert "connect-src 'self'" in answer.headers["content-security-policy"]
+
+
+async def test_the_document_names_parameters_streams_errors_and_who_may_ask(rig: Rig) -> None:
+    served = await rig.serve()
+    document = (await rig.http.get(f"{served.url}/openapi.json")).json()
+
+    def names(method: str, path: str) -> set[str]:
+        return {one["name"] for one in document["paths"][path][method]["parameters"]}
+
+    chat, one = "/v1/chat/completions", "/v1/chat/completions/{id}"
+    assert names("post", chat) == {"Idempotency-Key", "X-Railstream-On-Disconnect"}
+    position = {"Last-Event-ID", "starting_after", "X-Railstream-On-Disconnect", "id"}
+    assert names("get", one) == {*position, "stream"}
+    assert names("get", f"{one}/events") == position
+    for method, path in (("post", chat), ("get", one), ("get", f"{one}/events"), ("post", "/v1/flows")):
+        assert "text/event-stream" in document["paths"][path][method]["responses"]["200"]["content"]
+    assert "202" in document["paths"][one]["get"]["responses"]
+    assert document["components"]["securitySchemes"]["ApiKey"]["scheme"] == "bearer"
+    assert {} in document["security"], "without keys configured everybody may ask"
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            assert operation["tags"][0] in {tag["name"] for tag in document["tags"]}
+            assert operation["description"]
+            if path.startswith("/v1/"):
+                assert {"401", "403", "503"} <= operation["responses"].keys()
+            else:
+                assert operation["security"] == []
+            for parameter in operation.get("parameters", []):
+                assert parameter["description"], (path, parameter["name"])
+    for name, schema in document["components"]["schemas"].items():
+        for field, described in schema.get("properties", {}).items():
+            assert described["description"], f"{name}.{field}"
+
+
+async def test_with_keys_the_document_requires_one(rig: Rig) -> None:
+    served = await rig.serve(api_keys="key-1")
+    document = (await rig.http.get(f"{served.url}/openapi.json")).json()
+    assert document["security"] == [{"ApiKey": []}]
+
+
+async def test_every_reference_of_the_document_leads_somewhere(rig: Rig) -> None:
+    served = await rig.serve()
+    text = (await rig.http.get(f"{served.url}/openapi.json")).text
+    document = msgspec.json.decode(text)
+    for reference in set(re.findall(r'"\$ref":"#/([^"]+)"', text)):
+        at: Any = document
+        for part in reference.split("/"):
+            at = at[part]
+        assert at
+
+
+async def test_answers_are_as_the_document_describes_them(rig: Rig) -> None:
+    served = await rig.serve()
+    for path, shape in (
+        ("/livez", openapi_answers.Alive),
+        ("/readyz", openapi_answers.Ready),
+        ("/v1/models", openapi_answers.ModelList),
+        ("/v1/rails/configs", list[openapi_answers.ConfigId]),
+    ):
+        answer = (await rig.http.get(f"{served.url}{path}")).json()
+        assert msgspec.to_builtins(msgspec.convert(answer, shape)) == answer
+    async with opened(served.completions, body=QUESTION | {"stream": True}) as stream:
+        status = (await rig.http.get(f"{served.completions}/{stream.request_id}")).json()
+        assert msgspec.to_builtins(msgspec.convert(status, openapi_answers.CompletionStatus)) == status
+        writer = await (await rig.next_job()).start()
+        await writer.write(b"chunk", b'{"content":"Hello"}')
+        await writer.end(
+            events.Finished(("stop",), usage={"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2})
+        )
+        await stream.read()
+    told = (await rig.http.get(f"{served.completions}/{stream.request_id}")).json()
+    assert msgspec.to_builtins(msgspec.convert(told, openapi_answers.ChatCompletion)) == told

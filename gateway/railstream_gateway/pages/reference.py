@@ -1,0 +1,19 @@
+"""The API reference: one page that shows `openapi.json`, and loads nothing from any other host."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from fastapi import APIRouter
+from starlette.responses import HTMLResponse
+
+router = APIRouter()
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+"""Content-Security-Policy: a browser itself refuses whatever stands elsewhere."""
+
+
+@router.get("/docs", include_in_schema=False)
+@router.get("/redoc", include_in_schema=False)
+async def reference() -> HTMLResponse:
+    page = files("railstream_gateway.pages").joinpath("reference.html").read_text(encoding="utf-8")
+    return HTMLResponse(page, headers={"cache-control": "no-cache", "content-security-policy": POLICY})
