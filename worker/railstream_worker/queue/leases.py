@@ -109,12 +109,8 @@ class Leases:
             try:
                 await self.renew()
                 self.writing.found()
-<<<<<<< HEAD
-            except FAILURES as error:
-=======
                 await self._give_back_lost()
-            except (RedisError, OSError, TimeoutError) as error:
->>>>>>> 584ef86 (Readiness: one served pool is enough, decided and tested; railstream.pool.workers counts the workers of each pool)
+            except FAILURES as error:
                 self.writing.lost(error)
             await asyncio.sleep(self._lease / 5)
 
@@ -136,7 +132,7 @@ class Leases:
         try:
             async with asyncio.timeout(self._lease / 2):
                 lost = await self._deliveries.give_back_lost(self._claims.keys)
-        except (RedisError, OSError, TimeoutError) as error:
+        except FAILURES as error:
             log.debug("jobs whose delivery was lost are given back later: %s", error)
         else:
             if lost:

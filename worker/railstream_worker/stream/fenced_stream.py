@@ -8,13 +8,8 @@ that comes back without its last second is given the same entries under the same
 from __future__ import annotations
 
 import asyncio
-<<<<<<< HEAD
-from collections.abc import Callable
-from typing import Final, Protocol
-=======
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
->>>>>>> 11a2606 (Losses while jobs run: a new group delivers nothing twice, records come back, a spoilt key ends its own job alone)
+from typing import Any, Final, Protocol
 
 from railstream import keys, live_frame
 from railstream.ids import START, EventId

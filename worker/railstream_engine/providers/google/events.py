@@ -178,12 +178,11 @@ class ContentReader(EventLines):
 def _responses(bare: bytes) -> list[msgspec.Raw]:
     """The JSON of each response; none where it is no JSON."""
     try:
-        found: list[msgspec.Raw] | msgspec.Raw = msgspec.json.decode(
-            bare, type=list[msgspec.Raw] if bare[:1] == b"[" else msgspec.Raw
-        )
+        if bare[:1] == b"[":
+            return msgspec.json.decode(bare, type=list[msgspec.Raw])
+        return [msgspec.json.decode(bare, type=msgspec.Raw)]
     except msgspec.MsgspecError:
         return []
-    return found if isinstance(found, list) else [found]
 
 
 COUNTS: Final = frozenset(
