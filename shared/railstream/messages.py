@@ -10,7 +10,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
 Message = Mapping[str, Any]
@@ -43,16 +43,6 @@ KNOWN_WORDS: Final = frozenset({
     "url", "date-time", "date", "time", "email", "uri", "uuid", "document", "image",
 })  # fmt: skip
 """Values of ``role``, ``type``, ``format`` and the like, which say nothing of their own."""
-_WORDS: Final = frozenset({
-    "role", "type", "format", "detail", "syntax", "mode", "media_type", "tool_choice", "function_call", "modalities",
-    "reasoning_effort", "verbosity", "service_tier", "voice",
-})  # fmt: skip
-"""Keys whose values are words of the protocol; the same word elsewhere is the client's."""
-_FREE: Final = frozenset({"metadata", "enum", "const", "default", "examples", "required", "arguments", "input"})
-"""Keys under which every key and every word is the client's own."""
-_NAMES: Final = frozenset({"properties", "$defs", "definitions"})
-"""Keys under which the next keys are names that the client has chosen, and what those hold is protocol again."""
-_Within = Literal["protocol", "names", "free"]
 _DATA_URL: Final = re.compile(r"data:([^,]*?)(;base64)?,(.*)", re.DOTALL | re.IGNORECASE)
 _MEDIA: Final = re.compile(
     r"(image/(png|jpe?g|gif|webp|bmp|tiff|heic|heif|avif)|audio/(wav|x-wav|mp3|mpeg|mp4|ogg|flac|webm|aac|opus)"
@@ -143,38 +133,22 @@ def replaced(value: Any, texts: Mapping[Path, str]) -> Any:
     return [replaced(item, heads[at]) if at in heads else item for at, item in enumerate(value)]
 
 
-def _walk(value: Any, path: Path, within: _Within = "protocol") -> Iterator[Text]:
+def _walk(value: Any, path: Path) -> Iterator[Text]:
     if isinstance(value, str):
-        if within == "free" or not _is_word(value, path):
-            yield from _string(value, path)
+        yield from _string(value, path)
     elif isinstance(value, Mapping):
         for name, item in value.items():
-            known = within == "protocol" and name in KNOWN_KEYS
-            if not known:
+            if name not in KNOWN_KEYS:
                 yield Text(path, str(name), fixed=True)
             if isinstance(item, str) and value.get("type") != "text" and _is_media_place(path, name):
                 yield from _file(item, (*path, name))
             else:
-                yield from _walk(item, (*path, name), _within(within, name, known))
+                yield from _walk(item, (*path, name))
     elif isinstance(value, Sequence) and not isinstance(value, bytes):
         for at, item in enumerate(value):
-            yield from _walk(item, (*path, at), within)
+            yield from _walk(item, (*path, at))
     elif isinstance(value, int | float) and not isinstance(value, bool) and path and not _is_option(value, path):
         yield Text(path, str(value), fixed=True)
-
-
-def _within(outer: _Within, name: str, known: bool) -> _Within:
-    """What stands under a key."""
-    if outer == "names":
-        return "protocol"
-    if not known or name in _FREE:
-        return "free"
-    return "names" if name in _NAMES else "protocol"
-
-
-def _is_word(value: str, path: Path) -> bool:
-    """Whether it is a word of the protocol in a place where the protocol has one."""
-    return value in KNOWN_WORDS and next((name for name in reversed(path) if isinstance(name, str)), "") in _WORDS
 
 
 def _is_option(number: float, path: Path) -> bool:
@@ -189,7 +163,7 @@ def _is_media_place(path: Path, name: str) -> bool:
 
 
 def _string(value: str, path: Path) -> Iterator[Text]:
-    if not value:
+    if not value or (value in KNOWN_WORDS and path and path[-1] not in ("content", "text")):
         return
     yield Text(path, value)
     url = _DATA_URL.fullmatch(value) if value[:5].lower() == "data:" else None

@@ -153,7 +153,9 @@ def _request(
         thread_id=ours["thread_id"] or "",
         session=own.get("session") or "",
         branch=own.get("branch") or "",
-        models=_models(own.get("models"), params | {"model": checked.model}, kept=kept),
+        models=_models(
+            own.get("models"), params | {"model": checked.model}, kept=bool(own.get("session") or ours["thread_id"])
+        ),
         context=ours["context"] or {},
         options=options,
         sent=sent,

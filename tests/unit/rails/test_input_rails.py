@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from base64 import b64encode
 from typing import Any
 
@@ -168,42 +167,6 @@ async def test_words_of_the_protocol_are_no_text() -> None:
     ]
     params = {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "auto"}
     assert await built.check_input(turn(messages=messages, params=params)) == (messages, None)
-
-
-FREE_WORDS: dict[str, dict[str, Any]] = {
-    "a name": {"messages": [{"role": "user", "content": "hi", "name": "WORD"}]},
-    "a tool's name": {"params": {"tools": [{"type": "function", "function": {"name": "WORD"}}]}},
-    "a description": {"params": {"tools": [{"type": "function", "function": {"name": "f", "description": "WORD"}}]}},
-    "a key of metadata": {"params": {"metadata": {"WORD": "x"}}},
-    "a value of metadata": {"params": {"metadata": {"type": "WORD"}}},
-    "the user's id": {"params": {"user": "WORD"}},
-    "a stop": {"params": {"stop": ["WORD"]}},
-    "an enum value": {"params": {"tools": [{"function": {"parameters": {"properties": {"a": {"enum": ["WORD"]}}}}}]}},
-    "a constant": {"params": {"response_format": {"json_schema": {"schema": {"const": {"type": "WORD"}}}}}},
-    "a default": {"params": {"response_format": {"json_schema": {"schema": {"default": "WORD"}}}}},
-    "a property": {"params": {"tools": [{"function": {"parameters": {"properties": {"WORD": {"type": "string"}}}}}]}},
-    "a definition": {"params": {"response_format": {"json_schema": {"schema": {"$defs": {"WORD": {}}}}}}},
-    "a required property": {"params": {"response_format": {"json_schema": {"schema": {"required": ["WORD"]}}}}},
-    "an unknown key's value": {"messages": [{"role": "user", "content": "hi", "note": {"type": "WORD"}}]},
-    "a key under an unknown key": {"messages": [{"role": "user", "content": "hi", "note": {"WORD": 1}}]},
-    "arguments as an object": {
-        "messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"WORD": 1}}}]}]
-    },
-    "arguments as text": {
-        "messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": '{"WORD": 1}'}}]}]
-    },
-    "a refusal": {"messages": [{"role": "assistant", "content": None, "refusal": "WORD"}]},
-    "a file's name": {"messages": [{"role": "user", "content": [{"type": "file", "file": {"filename": "WORD"}}]}]},
-}
-
-
-@pytest.mark.parametrize("word", ["lark", "grammar", "strict", "text", "user", "type"])
-@pytest.mark.parametrize("where", FREE_WORDS)
-async def test_a_word_of_the_protocol_is_read_where_the_client_has_chosen_it(where: str, word: str) -> None:
-    built = engine({"input": {"flows": ["terms check input"]}, "config": {"terms": {"input": {"terms": [word]}}}})
-    sent = json.loads(json.dumps(FREE_WORDS[where]).replace("WORD", word))
-    _, violation = await built.check_input(turn(**sent))
-    assert violation is not None
 
 
 @pytest.mark.parametrize(

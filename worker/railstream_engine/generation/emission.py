@@ -17,7 +17,6 @@ from railstream.config.rails import Channel as ChannelName
 from railstream_engine.generation import logprobs
 from railstream_engine.generation.tool_calls import Declared, ToolCalls
 from railstream_engine.providers.port import Delta
-from railstream_engine.rails.matching.direction import without_overrides
 from railstream_engine.rails.port import Guards
 
 _encode = msgspec.json.Encoder().encode
@@ -173,11 +172,7 @@ class Emission:
         if not self._guarded:
             self._sink.chunk(delta.raw, self._with_logprobs(delta.logprobs) if delta.logprobs else self._choice)
         elif delta.exact and delta.content and not (delta.reasoning or delta.refusal or delta.logprobs):
-            text = delta.content
-            if text.isascii() or (plain := without_overrides(text)) == text:
-                self._content.push(text, delta.raw, self._choice)
-            else:
-                self._content.push(plain, _written({"content": plain}), self._choice)
+            self._content.push(delta.content, delta.raw, self._choice)
         else:
             self._push_parts(delta)
 
@@ -188,14 +183,14 @@ class Emission:
             "content": delta.content,
             "refusal": delta.refusal,
         }
-        spoken = {name: without_overrides(text) for name, text in texts.items() if text}
+        spoken = {name: text for name, text in texts.items() if text}
         for name, text in spoken.items():
             channel = self._channel(name)
             if name == "reasoning":
                 short = b'"reasoning"' in delta.raw and b'"reasoning_content"' not in delta.raw
                 channel.field = "reasoning" if short else "reasoning_content"
             if channel.guarded or self._guards.passes_unread:
-                alone = delta.exact and len(spoken) == 1 and text == texts[name]
+                alone = delta.exact and len(spoken) == 1
                 raw = delta.raw if alone else _written({channel.field: text})
                 channel.push(text, raw, self._choice_of(name, text, delta.logprobs))
         if delta.tools:

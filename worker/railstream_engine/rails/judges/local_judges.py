@@ -13,7 +13,6 @@ from railstream.errors import ConfigurationError
 
 from railstream_engine.rails.judges.verdict import Stage, Verdict, allow, block, rewrite
 from railstream_engine.rails.judges.yara_rules import RULES
-from railstream_engine.rails.matching.direction import as_shown, is_overridden
 from railstream_engine.rails.matching.incremental import Chain, IncrementalRail
 from railstream_engine.rails.matching.pieces import Piece
 from railstream_engine.rails.matching.searcher import Searcher
@@ -46,19 +45,8 @@ class IncrementalJudge:
     async def read(self, text: str, *, exact: bool = False) -> Sequence[Piece] | None:
         """What the rail makes of the text, in pieces that know their source; ``None`` when it blocks it.
 
-        A match in the order in which the text is shown is blocked too.
-
         ``exact``: each match is a piece of its own, also in a long text.
         """
-        passed = await self._search(text, exact)
-        if passed is not None and is_overridden(text):
-            shown = as_shown(text)
-            read = await self._search(shown, exact)
-            if read is None or any(not piece.as_is for piece in read):
-                return None  # what would be masked stands elsewhere in the text
-        return passed
-
-    async def _search(self, text: str, exact: bool) -> Sequence[Piece] | None:
         chain = Chain((self._rail,))
         passed = await Searcher(chain, exact=exact).push(text, final=True)
         return None if chain.blocked_by is not None else passed
