@@ -239,9 +239,3 @@ PASSED = (
     }
 )
 """Options that travel to the provider as they are."""
-
-_OPTIONS = {field.name: field.type for field in msgspec.structs.fields(ChatBody) if field.name in PASSED}
-LlmParams = msgspec.defstruct(
-    "LlmParams", [(name, kind, None) for name, kind in _OPTIONS.items()], forbid_unknown_fields=True
-)
-"""``options.llm_params``: the options that travel to the provider, each of the type that it has at the top level."""

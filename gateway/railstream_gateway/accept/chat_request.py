@@ -17,7 +17,7 @@ import msgspec
 from railstream.errors import InvalidRequestError
 from railstream.nesting import MOST_NESTED, nested_deeper
 
-from railstream_gateway.accept.chat_body import PASSED, REFUSED, ChatBody, ChecksBody, Guardrails, LlmParams
+from railstream_gateway.accept.chat_body import PASSED, REFUSED, ChatBody, ChecksBody, Guardrails
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -61,6 +61,8 @@ def read_chat(body: bytes) -> ChatRequest:
     checked = _check(sent, ChatBody)
     if checked.stream_options is not None and not checked.stream:
         raise InvalidRequestError("stream_options is only allowed with stream: true", param="stream_options")
+    if checked.top_logprobs is not None and not checked.logprobs:
+        raise InvalidRequestError("top_logprobs needs logprobs: true", param="top_logprobs")
     params = {name: value for name, value in sent.items() if name in PASSED and value is not None}
     include_usage = checked.stream_options is not None and bool(checked.stream_options.include_usage)
     return _request("chat", sent, checked, params, stream=bool(checked.stream), include_usage=include_usage)
@@ -138,43 +140,28 @@ def _request(
     if own.get("branch") and not own.get("session"):
         raise InvalidRequestError("a branch is one of a session: name that too", param="railstream.branch")
     options = ours["options"] or {}
-    params = params | _llm_params(options.get("llm_params") or {})
-    if params.get("top_logprobs") is not None and not params.get("logprobs"):
-        raise InvalidRequestError("top_logprobs needs logprobs: true", param="top_logprobs")
-    kept = bool(own.get("session") or ours["thread_id"])
+    llm_params = options.get("llm_params") or {}
+    for name in llm_params.keys() - PASSED:
+        raise _unknown(f"options.llm_params.{name}", name, ChatBody)
     return ChatRequest(
         kind=kind,
         model=checked.model,
         messages=sent["messages"],
-        params=params,
+        params=params | llm_params,
         stream=stream,
         include_usage=include_usage,
         config_ids=_config_ids(checked),
         thread_id=ours["thread_id"] or "",
         session=own.get("session") or "",
         branch=own.get("branch") or "",
-        models=_models(
-            own.get("models"), params | {"model": checked.model}, kept=bool(own.get("session") or ours["thread_id"])
-        ),
+        models=_models(own.get("models"), sent, kept=bool(own.get("session") or ours["thread_id"])),
         context=ours["context"] or {},
         options=options,
         sent=sent,
     )
 
 
-def _llm_params(given: dict[str, Any]) -> dict[str, Any]:
-    """NeMo's way of giving options of the provider: they are held to what they are at the top level."""
-    place = "options.llm_params"
-    try:
-        msgspec.convert(given, LlmParams)
-    except msgspec.ValidationError as error:
-        found = _explain(str(error), given, ChatBody)
-        param = f"{place}.{found.param}"[:200] if found.param else place
-        raise InvalidRequestError(f"{place}.{found}", param=param, code=found.code) from error
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _models(names: list[str] | None, options: Mapping[str, Any], *, kept: bool) -> tuple[str, ...]:
+def _models(names: list[str] | None, sent: Mapping[str, Any], *, kept: bool) -> tuple[str, ...]:
     """The models that answer at once; none when one does. ``kept``: the answer belongs to a branch."""
     if not names:
         return ()
@@ -182,7 +169,7 @@ def _models(names: list[str] | None, options: Mapping[str, Any], *, kept: bool) 
     if len(set(names)) < len(names):
         raise InvalidRequestError("each model is named once", param=place)
     for other in ("n", "model"):
-        if options.get(other) not in (None, 1):
+        if sent.get(other) not in (None, 1):
             raise InvalidRequestError(f"{other} cannot be combined with {place}", param=other)
     if kept:
         raise InvalidRequestError("one branch takes one answer: fork it for each model", param=place)

@@ -89,45 +89,6 @@ def test_llm_params_join_the_options() -> None:
     assert read(temperature=0, options={"llm_params": {"seed": 1}}).params == {"temperature": 0, "seed": 1}
 
 
-@pytest.mark.parametrize(
-    ("given", "param"),
-    [
-        ({"temperature": "hot"}, "temperature"),
-        ({"temperature": 3}, "temperature"),
-        ({"seed": 1.5}, "seed"),
-        ({"max_tokens": -1}, "max_tokens"),
-        ({"max_tokens": True}, "max_tokens"),
-        ({"stop": ["a", 1]}, "stop[1]"),
-        ({"stop": {"a": "b"}}, "stop"),
-        ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
-        ({"tools": "f"}, "tools"),
-        ({"metadata": {"a": 1}}, "metadata[...]"),
-        ({"user": ["x"]}, "user"),
-        ({"stream": True}, "stream"),
-        ({"messages": []}, "messages"),
-        ({"max_token": 1}, "max_token"),
-        ({"functions": []}, "functions"),
-    ],
-)
-def test_llm_params_are_of_the_types_that_they_have_at_the_top_level(given: dict[str, Any], param: str) -> None:
-    for body in ({"options": {"llm_params": given}}, {"guardrails": {"options": {"llm_params": given}}}):
-        with pytest.raises(InvalidRequestError) as raised:
-            read(**body)
-        assert raised.value.param == f"options.llm_params.{param}"
-        assert str(raised.value).removeprefix("'").startswith("options.llm_params.")
-
-
-def test_llm_params_get_around_no_rule_of_the_top_level() -> None:
-    with pytest.raises(InvalidRequestError, match="top_logprobs needs logprobs"):
-        read(options={"llm_params": {"top_logprobs": 2}})
-    assert read(logprobs=True, options={"llm_params": {"top_logprobs": 2, "user": None}}).params == {
-        "logprobs": True,
-        "top_logprobs": 2,
-    }
-    with pytest.raises(InvalidRequestError, match="n cannot be combined"):
-        read(railstream={"models": ["a", "b"]}, options={"llm_params": {"n": 2}})
-
-
 def test_checks_take_no_generation_options() -> None:
     assert read_checks(json.dumps(HI).encode()).kind == "checks"
     with pytest.raises(InvalidRequestError, match="stream"):
