@@ -30,11 +30,6 @@ def common(first: tuple[Any, ...], second: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(item for item in first if item in second)
 
 
-def kept(first: Any, second: Any) -> Any:
-    """The first config's: neither is the stricter, and what follows does not change it."""
-    return first
-
-
 def least(first: Any, second: Any) -> Any:
     """The smaller one; of one that is not given and one that is, the one that is."""
     given = [value for value in (first, second) if value is not None]
@@ -71,13 +66,7 @@ _CASES: Final[Mapping[Path, Rule]] = {
     for section in ("regex_detection", "terms")
     for stage in ("input", "output")
 }
-_MASKS: Final[Mapping[Path, Rule]] = {
-    ("rails", "config", section, stage, "mask_token"): kept
-    for section in ("terms", "pii_patterns", "secrets", "sensitive_data_detection")
-    for stage in ("input", "output")
-}
 RULES: Final[Mapping[Path, Rule]] = {
-    **_MASKS,
     **_ENTITIES,
     **_FOLDS,
     **_CASES,
@@ -124,7 +113,7 @@ NEUTRAL: Final = frozenset({
 """Keys that decide how rails run or how a block is shown, not what passes; the second config's value holds."""
 FLOWS: Final[Mapping[str, tuple[str, ...]]] = {
     "regex_detection": ("regex check",),
-    "terms": ("terms check", "mask terms"),
+    "terms": ("terms check",),
     "pii_patterns": ("mask pii", "detect pii"),
     "secrets": ("mask secrets", "detect secrets"),
     "sensitive_data_detection": ("mask sensitive data", "detect sensitive data"),
@@ -133,17 +122,14 @@ FLOWS: Final[Mapping[str, tuple[str, ...]]] = {
     "jailbreak_detection": ("jailbreak detection",),
 }
 """How the names of the rails begin that go by a section of ``rails.config``."""
-WITHOUT_EFFECT: Final = ("retrieval", "dialog", "actions", "content_safety", "deadlines")
+WITHOUT_EFFECT: Final = ("retrieval", "dialog", "actions", "content_safety", "mask_token", "deadlines")
 """Parts of a path that lead to nothing that a rail reads or lets pass."""
 
 
 def stricter(first: Any, second: Any, combined: Any) -> Iterator[tuple[Path, Any]]:
     """Where the combination of two configs is not as strict as its parts demand, and what must stand there."""
     for path, rule in RULES.items():
-        meaning = [config for config in (first, second) if _means(config, path)]
-        if rule is kept:
-            meaning = [config for config in meaning if _runs(config, path[2])] or meaning
-        meant = [_at(config, path) for config in meaning]
+        meant = [_at(config, path) for config in (first, second) if _means(config, path)]
         if not meant:
             continue
         wanted = rule(*meant) if len(meant) == 2 else meant[0]
