@@ -105,10 +105,10 @@ def texts_in(value: Any) -> list[Text]:
 
 def other_texts(message: Message) -> list[str]:
     """What a message says beside its content: names, calls, file names, unknown keys; ids of calls are no text."""
-    return [text.text for text in texts_in(message) if not (is_content(text) or is_id(text))]
+    return [text.text for text in texts_in(message) if not (_is_content(text) or _is_id(text))]
 
 
-def is_content(text: Text) -> bool:
+def _is_content(text: Text) -> bool:
     """Whether it is what `parts_of` gives."""
     path = text.path
     if text.fixed or path[:1] != ("content",):
@@ -116,8 +116,7 @@ def is_content(text: Text) -> bool:
     return len(path) <= 2 or (len(path) == 3 and path[2] == "text")
 
 
-def is_id(text: Text) -> bool:
-    """Whether it is the id of a call, in the form that ids have."""
+def _is_id(text: Text) -> bool:
     return text.path[-1:] in (("id",), ("tool_call_id",)) and _ID.fullmatch(text.text) is not None
 
 

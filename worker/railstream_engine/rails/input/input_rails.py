@@ -7,23 +7,29 @@ message that passed is remembered, and not read again by the same rail.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import accumulate
+from typing import Any, Final
 
 from railstream.errors import RailError
 from railstream.messages import Path, Text, other_texts, parts_of, replaced, text_of, texts_in
 
-from railstream_engine.rails.input.adjacent import Adjacent, Place, runs, sequences_in, sequences_of
-from railstream_engine.rails.input.joined import read_joined
 from railstream_engine.rails.input.passed import Passed, digest_of
 from railstream_engine.rails.judges.judge_group import Judge, Panel
 from railstream_engine.rails.judges.local_judges import IncrementalJudge
 from railstream_engine.rails.judges.verdict import Verdict, allow, block, rewrite
+from railstream_engine.rails.matching.pieces import Piece
 from railstream_engine.rails.port import Turn, Violation
 from railstream_engine.rails.tools.tool_texts import Blocked, read_arguments, readable
 
 Message = Mapping[str, Any]
+INSTRUCTIONS: Final = ("system", "developer")
+"""Roles whose messages some providers take out of the conversation."""
+MOST_JOINED: Final = 12
+"""Parts of a run of which each stretch is read as one text; of longer runs only stretches of ``MOST_NEIGHBOURS``."""
+MOST_NEIGHBOURS: Final = 4
 
 
 @dataclass(slots=True)
@@ -81,7 +87,7 @@ class _Reader:
 
 
 class _LocalReader(_Reader):
-    """A local rail: each text alone, then texts that stand beside each other joined."""
+    """A local rail: each text alone, then the parts of a message, and of messages of one role in a row, joined."""
 
     def __init__(self, rail: IncrementalJudge, conversation: Conversation, passed: Passed, only: Sequence[str]) -> None:
         super().__init__(rail.flow, conversation, passed, only)
@@ -95,10 +101,11 @@ class _LocalReader(_Reader):
                     conversation.messages[at] = await self._read_value(message)
             for run in runs(conversation.messages):
                 if all(self._reads(conversation.messages[at]) for at in run):
-                    await self._read_run(run)
+                    read = await self._read_joined([conversation.messages[at] for at in run])
+                    for at, message in zip(run, read, strict=True):
+                        conversation.messages[at] = message
             if not self._only:
                 conversation.params = await self._read_value(conversation.params)
-                await self._read_params()
         except Blocked:
             return block()
         return allow()
@@ -117,44 +124,27 @@ class _LocalReader(_Reader):
         self._passed.add(digest)
         return value
 
-    async def _read_run(self, run: Sequence[int]) -> None:
-        """Messages that a provider may merge: a match may begin in one text and end in another."""
-        messages = [self.conversation.messages[at] for at in run]
-        digest = self._digest("joined", messages)
-        if self._passed.holds(digest):
-            return
-        rewritten = await self._read_sequences(sequences_in(messages))
-        for number, at in enumerate(run):
-            if own := {place.path: text for place, text in rewritten.items() if place.message == number}:
-                self.conversation.messages[at] = replaced(messages[number], own)
-        if not rewritten:
+    async def _read_joined(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Parts are one text to a model: a match may begin in one of them and end in another."""
+        texts = [text for message in messages for text in parts_of(message)]
+        digest = self._digest("joined", texts)
+        if len(texts) < 2 or self._passed.holds(digest):
+            return messages
+        joined = list(texts)
+        for start, end in neighbours(len(texts)):
+            joined[start:end] = await self._read_with(joined[start:end], "")
+        for separator in (" ", ""):
+            joined = await self._read_with(joined, separator)
+        if joined == texts:
             self._passed.add(digest)
+            return messages
+        return _with_parts(messages, joined)
 
-    async def _read_params(self) -> None:
-        params = self.conversation.params
-        digest = self._digest("options", params)
-        if self._passed.holds(digest):
-            return
-        rewritten = await self._read_sequences(sequences_of(params))
-        if rewritten:
-            self.conversation.params = replaced(params, {place.path: text for place, text in rewritten.items()})
-        else:
-            self._passed.add(digest)
-
-    async def _read_sequences(self, sequences: Sequence[Adjacent]) -> dict[Place, str]:
-        """What the texts become that the rail rewrites. Text inside of JSON cannot be: the request is stopped."""
-        rewritten: dict[Place, str] = {}
-        for sequence in sequences:
-            if not (sequence.spoken or self._rail.reads_lists):
-                continue
-            before = [rewritten.get(place, text) for place, text in sequence.texts]
-            after = await read_joined(self._rail, before)
-            for (place, _), old, new in zip(sequence.texts, before, after, strict=True):
-                if old != new:
-                    if place.inner >= 0:
-                        raise Blocked
-                    rewritten[place] = new
-        return rewritten
+    async def _read_with(self, texts: list[str], separator: str) -> list[str]:
+        pieces = await self._rail.read(separator.join(texts), exact=True)
+        if pieces is None:
+            raise Blocked
+        return distributed(texts, separator, pieces)
 
     async def _read(self, text: str) -> str | None:
         pieces = await self._rail.read(text)
@@ -254,6 +244,48 @@ def _reader(
 def everything_in(message: Message) -> str:
     """All that a message says, for a judge: its content alone where it has nothing else."""
     return "\n".join(filter(None, [text_of(message), *map(readable, other_texts(message))]))
+
+
+def runs(messages: Sequence[Message]) -> list[list[int]]:
+    """Which messages a provider may merge into one turn, by their positions.
+
+    Those of one role in a row, whatever says nothing between them; some providers move the system's and developer's
+    messages out of the conversation, into one text.
+    """
+    instructions = [at for at, message in enumerate(messages) if message.get("role") in INSTRUCTIONS]
+    found: list[list[int]] = []
+    for at, message in enumerate(messages):
+        if message.get("role") in INSTRUCTIONS or not (parts_of(message) or other_texts(message)):
+            continue
+        if found and messages[found[-1][0]].get("role") == message.get("role"):
+            found[-1].append(at)
+        else:
+            found.append([at])
+    return [instructions, *found] if instructions else found
+
+
+def neighbours(count: int) -> list[tuple[int, int]]:
+    """Which parts are also read as one text: what stands before and behind them may hide where a word ends."""
+    longest = count - 1 if count <= MOST_JOINED else MOST_NEIGHBOURS
+    return [(start, start + size) for size in range(2, longest + 1) for start in range(count - size + 1)]
+
+
+def distributed(texts: Sequence[str], separator: str, pieces: Sequence[Piece]) -> list[str]:
+    """The texts as the pieces of their joined text leave them: what replaces a match stands where the match begins."""
+    starts = list(accumulate((len(text) + len(separator) for text in texts[:-1]), initial=0))
+    found: list[list[str]] = [[] for _ in texts]
+    position = 0
+    for piece in pieces:
+        owner = bisect_right(starts, position) - 1
+        end = position + piece.source
+        if not piece.as_is:
+            found[owner].append(piece.text)
+        while piece.as_is and owner < len(texts) and starts[owner] < end:
+            start = max(0, position - starts[owner])
+            found[owner].append(texts[owner][start : end - starts[owner]])
+            owner += 1
+        position = end
+    return ["".join(own) for own in found]
 
 
 def _with_parts(messages: Sequence[Message], texts: Sequence[str]) -> list[Message]:

@@ -17,9 +17,7 @@ from railstream_engine.rails.matching.incremental import Chain, IncrementalRail
 from railstream_engine.rails.matching.pieces import Piece
 from railstream_engine.rails.matching.searcher import Searcher
 from railstream_engine.rails.port import Turn
-from railstream_engine.rails.tools.tool_texts import Blocked
 
-_MOST_ON_LOOP = 16_384  # characters of joined texts: a few milliseconds of folding
 SPACY_MODEL = "en_core_web_lg"
 
 
@@ -30,10 +28,6 @@ class IncrementalJudge:
         self.flow = rail.flow
         self.masks = rail.masks
         self._rail = rail
-        self.reach, self.context = rail.matcher.reach, rail.matcher.context
-        self.looks_around = rail.matcher.looks_around
-        self.reads_lists = not rail.matcher.by_form
-        """Whether it also reads values joined that nobody wrote as one text: a form arises there by chance."""
 
     async def judge(self, text: str, turn: Turn) -> Verdict:
         pieces = await self.read(text)
@@ -50,21 +44,6 @@ class IncrementalJudge:
         chain = Chain((self._rail,))
         passed = await Searcher(chain, exact=exact).push(text, final=True)
         return None if chain.blocked_by is not None else passed
-
-    async def read_across(self, texts: Sequence[str]) -> Sequence[Piece] | None:
-        """As `read`, of joined texts whose ends count as ends of words; ``None`` where the rail cannot. May block."""
-        across = self._rail.matcher.find_across
-        found = await asyncio.to_thread(across, texts) if sum(map(len, texts)) > _MOST_ON_LOOP else across(texts)
-        if found is None:
-            return None
-        if found and not self.masks:
-            raise Blocked
-        pieces, at, whole = list[Piece](), 0, "".join(texts)
-        for match in found:
-            masked = Piece(self._rail.matcher.replacement(match), match.end - match.start, False)
-            pieces += [Piece(whole[at : match.start], match.start - at, True), masked]
-            at = match.end
-        return [*pieces, Piece(whole[at:], len(whole) - at, True)]
 
 
 class PresidioJudge:

@@ -6,7 +6,6 @@ says of a position depends only on the text from there to its ``reach``, so it s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from railstream_engine.rails.matching.folding import Folding
@@ -33,10 +32,6 @@ class Matcher(Protocol):
     """The characters of the text that a match can begin with; ``None``: any."""
     begins: frozenset[str] | None
     """The same of the folded text."""
-    looks_around: bool
-    """Whether a match depends on what stands before and behind it."""
-    by_form: bool
-    """Whether it looks for forms that arise by chance where values are joined, such as numbers with a check digit."""
     folding: Folding | None
     """How the text is folded before the matcher sees it; ``None``: it sees the text itself."""
 
@@ -48,11 +43,6 @@ class Matcher(Protocol):
 
     def find_whole(self, text: str, start: int) -> Match | None:
         """The same for a complete text, by plain search from each position: the oracle of the tests."""
-
-    def find_across(self, texts: Sequence[str]) -> Sequence[Match] | None:
-        """The matches in joined texts, where what stands in another text is not beside a match: in positions of the
-        text as it came. ``None``: it cannot, read each stretch of the texts by itself.
-        """
 
     def replacement(self, match: Match) -> str:
         """What a masking rail writes in its place."""

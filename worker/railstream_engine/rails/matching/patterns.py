@@ -29,9 +29,6 @@ _AT_ONCE = 1024  # characters: searched without the timeout for patterns whose w
 _STEP = 256  # characters that are searched at once by all patterns
 _AHEAD = 8  # reaches that are searched at once for the next candidate
 
-_AROUND = frozenset({"^", "$", r"\b", r"\B", r"\m", r"\M", r"\A", r"\Z", r"\z"})
-"""Assertions about what stands beside a match; lookarounds have a group of their own."""
-
 Accept = Callable[[str], int]
 """How many of the matched characters really are one, such as a card number whose check digit is right; 0: none."""
 
@@ -65,10 +62,6 @@ class Pattern:
         self.starts = spec.starts
         self._wary = wary
         self.quick = _quick(spec)
-        verbose = bool(self.exact.flags & regex.VERBOSE)
-        self.looks_around = any(mark in spec.pattern for mark in (*LOOKAHEADS, "(?<")) or not _AROUND.isdisjoint(
-            tokens(spec.pattern, verbose)
-        )
         self._certain = not wary and spec.accept is None  # a match stays one, whatever follows
         self.reach, self.local = _reach(source, spec.pattern, wary, bound)
         self.context = max(_LEAST_CONTEXT, self.reach if "(?<" in spec.pattern else 0)
@@ -152,8 +145,6 @@ class PatternSet:
         self._patterns = tuple(Pattern(spec, bound) for spec in specs)
         self._extent_matters = extent_matters
         self._pace = Pace()
-        self.looks_around = any(pattern.looks_around for pattern in self._patterns)
-        self.by_form = all(spec.vetted for spec in specs)
         self.folding = _folding(self._patterns, specs) if fold else None
         self.reach = max(pattern.reach for pattern in self._patterns)
         self.context = max(pattern.context for pattern in self._patterns)
@@ -221,9 +212,6 @@ class PatternSet:
                 end = pattern.match_whole(text, at)
                 if end != UNDECIDED:
                     return Match(at, end, index)
-        return None
-
-    def find_across(self, texts: Sequence[str]) -> None:
         return None
 
     def replacement(self, match: Match) -> str:

@@ -6,14 +6,12 @@ What is held back is the longest tail of the text that is the beginning of a ter
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import accumulate
 
 from ahocorasick_rs import AhoCorasick
 from railstream.errors import ConfigurationError
 
-from railstream_engine.rails.matching.folding import Folded, Folding
+from railstream_engine.rails.matching.folding import Folding
 from railstream_engine.rails.matching.match import UNDECIDED, Match
 from railstream_engine.rails.matching.search_time import UNLIMITED, Allowance
 
@@ -50,8 +48,6 @@ class TermSet:
         self._mask = mask
         self.reach = self._longest + (whole_words or bool(self._accents))
         self.context = 1
-        self.looks_around = whole_words or bool(self._accents)
-        self.by_form = False
         self._at_once = max(_AT_ONCE, 2 * self.reach)
         # Letters have more forms than two: what folds to the first one is not worth finding out.
         self.begins = None if ignore_case else self._firsts
@@ -130,22 +126,6 @@ class TermSet:
                 if self._ends_word(text, end, len(text)) is not False:
                     return Match(at, end)
         return None
-
-    def find_across(self, texts: Sequence[str]) -> Sequence[Match]:
-        """One pass, whatever the number of texts. Of matches that overlap the leftmost and longest one counts."""
-        text = "".join(texts)
-        folded = Folded(text, range(len(text)), (), 0) if self.folding is None else self.folding.read(text, "", 0)
-        edges = {bisect_left(folded.starts, at) for at in accumulate(map(len, texts))}
-        lowered = _SURROGATE.sub("\ufffd", self._lower(folded.text))
-        found: list[Match] = []
-        candidates = self._automaton.find_matches_as_indexes(lowered, overlapping=True)
-        for _, at, end in sorted(candidates, key=lambda match: (match[1], -match[2])):
-            if found and folded.starts[at] < found[-1].end:
-                continue
-            starts = at in edges or self._starts_word(folded.text, at)
-            if starts and (end in edges or self._ends_word(folded.text, end, len(folded.text)) is not False):
-                found.append(Match(folded.starts[at], folded.starts[end - 1] + 1))
-        return found
 
     def replacement(self, match: Match) -> str:
         return self._mask
