@@ -17,7 +17,7 @@ LOCKED = $(if $(UNLOCKED),$(PIP) hatchling editables && $(PIP) $(2),$(PIP) --req
 	echo "$(1) could not be installed, see above. 'make $(MAKECMDGOALS) UNLOCKED=1' installs what pyproject.toml"; \
 	echo "allows instead: newer versions that nobody has tested together."; exit 1; }
 
-.PHONY: help up test check fuzz bench path chaos compose compose-test lock install
+.PHONY: help up test check fuzz bench path nemo-windows chaos compose compose-test lock install
 
 help:
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -42,6 +42,9 @@ bench: $(INSTALLED) ## hold the performance budget against this machine; PEERS=1
 
 path: $(INSTALLED) ## count the functions and files that a request and a chunk go through, and the lines of each package
 	@PYTHONPATH=tests $(BIN)/python -m callpath $(ARGS)
+
+nemo-windows: $(INSTALLED) ## cut streams beside NeMo's own buffer; BUFFER=nemoguardrails/rails/llm/buffer.py of its 0.24.1
+	@PYTHONPATH=tests $(BIN)/python -m harness.nemo_windows $(BUFFER) $(ARGS)
 
 chaos: $(INSTALLED) ## break everything under load for a quarter of an hour, and count what that cost
 	@PYTHONPATH=tests $(BIN)/python -m chaos $(ARGS)

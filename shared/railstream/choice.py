@@ -23,6 +23,8 @@ class Choice:
                     self._add_tool(fragment, position)
             elif name == "role" or value is None:
                 continue
+            elif name == "function_call" and isinstance(value, dict):
+                _join(self._others.setdefault(name, {}), value)
             elif isinstance(value, str):
                 self._texts.setdefault(name, []).append(value)
             elif isinstance(value, list):
@@ -39,10 +41,7 @@ class Choice:
             if name == "index" or value is None:
                 continue
             if isinstance(value, dict):
-                part = tool.setdefault(name, {})
-                for key, piece in value.items():
-                    joined = isinstance(piece, str) and isinstance(part.get(key), str)
-                    part[key] = part[key] + piece if joined else piece
+                _join(tool.setdefault(name, {}), value)
             elif value or name not in tool:
                 tool[name] = value
 
@@ -61,3 +60,10 @@ class Choice:
         if not self._logprobs:
             return None
         return {name: well_formed(self._logprobs.get(name)) or None for name in ("content", "refusal")}
+
+
+def _join(called: dict[str, Any], more: dict[str, Any]) -> None:
+    """Add a fragment of a call to what came of it before."""
+    for key, piece in more.items():
+        joined = isinstance(piece, str) and isinstance(called.get(key), str)
+        called[key] = called[key] + piece if joined else piece

@@ -13,36 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
-Message = Mapping[str, Any]
-Path = tuple[str | int, ...]
+from railstream.message_keys import KNOWN_KEYS, NAMING, Path, is_closed, is_free
 
-KNOWN_KEYS: Final = frozenset({
-    "role", "content", "type", "text", "name", "refusal", "tool_calls", "function_call", "tool_call_id", "id", "index",
-    "function", "custom", "arguments", "input", "image_url", "url", "detail", "input_audio", "data", "format", "file",
-    "file_data", "file_id", "filename", "audio", "reasoning_content", "reasoning", "thinking", "signature",
-    "transcript", "cache_control", "ttl", "annotations", "prefix", "extra_content", "google", "thought_signature",
-    "source",
-    "media_type", "input_text", "output_text", "input_image", "input_file", "document", "title", "context",
-    "tools", "functions", "description", "parameters", "strict", "properties", "required", "items", "enum", "const",
-    "default", "anyOf", "oneOf", "allOf", "not", "$ref", "$defs", "definitions", "additionalProperties", "pattern",
-    "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "minItems", "maxItems",
-    "uniqueItems", "multipleOf", "nullable", "examples", "response_format", "json_schema", "schema", "tool_choice",
-    "parallel_tool_calls", "prediction", "metadata", "user", "stop", "logit_bias", "logprobs", "top_logprobs", "seed",
-    "temperature", "top_p", "top_k", "n", "max_tokens", "max_completion_tokens", "presence_penalty",
-    "frequency_penalty", "stream_options", "include_usage", "service_tier", "store", "reasoning_effort", "verbosity",
-    "modalities", "voice", "web_search_options", "grammar", "syntax", "definition", "safety_identifier",
-    "prompt_cache_key", "allowed_tools", "mode", "model",
-})  # fmt: skip
-"""Keys of messages and request options. Any other key could carry text, and is read as one."""
-KNOWN_WORDS: Final = frozenset({
-    "system", "developer", "user", "assistant", "tool", "function", "context", "text", "refusal", "image_url",
-    "input_audio", "input_text", "output_text", "input_image", "input_file", "file", "thinking", "redacted_thinking",
-    "custom", "object", "string", "number", "integer", "boolean", "array", "null", "auto", "none", "required", "any",
-    "json_object", "json_schema", "low", "medium", "high", "minimal", "default", "flex", "priority", "scale", "content",
-    "wav", "mp3", "flac", "opus", "pcm16", "ephemeral", "audio", "grammar", "lark", "regex", "allowed_tools", "base64",
-    "url", "date-time", "date", "time", "email", "uri", "uuid", "document", "image",
-})  # fmt: skip
-"""Values of ``role``, ``type``, ``format`` and the like, which say nothing of their own."""
+Message = Mapping[str, Any]
+
 _DATA_URL: Final = re.compile(r"data:([^,]*?)(;base64)?,(.*)", re.DOTALL | re.IGNORECASE)
 _MEDIA: Final = re.compile(
     r"(image/(png|jpe?g|gif|webp|bmp|tiff|heic|heif|avif)|audio/(wav|x-wav|mp3|mpeg|mp4|ogg|flac|webm|aac|opus)"
@@ -136,8 +110,9 @@ def _walk(value: Any, path: Path) -> Iterator[Text]:
     if isinstance(value, str):
         yield from _string(value, path)
     elif isinstance(value, Mapping):
+        names_are_free = path[-1:] and (path[-1] in NAMING or is_free(path))
         for name, item in value.items():
-            if name not in KNOWN_KEYS:
+            if name not in KNOWN_KEYS or names_are_free:
                 yield Text(path, str(name), fixed=True)
             if isinstance(item, str) and value.get("type") != "text" and _is_media_place(path, name):
                 yield from _file(item, (*path, name))
@@ -162,7 +137,7 @@ def _is_media_place(path: Path, name: str) -> bool:
 
 
 def _string(value: str, path: Path) -> Iterator[Text]:
-    if not value or (value in KNOWN_WORDS and path and path[-1] not in ("content", "text")):
+    if not value or is_closed(value, path):
         return
     yield Text(path, value)
     url = _DATA_URL.fullmatch(value) if value[:5].lower() == "data:" else None

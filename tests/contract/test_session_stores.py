@@ -64,6 +64,21 @@ async def test_a_turn_is_the_question_at_once_and_the_answer_at_its_end(store: S
     assert len({entry.id for entry in entries}) == 4
 
 
+async def test_the_messages_of_a_turn_are_rewritten_by_its_writer_alone(store: Store) -> None:
+    sessions = store()
+    session = (await sessions.create("t")).id
+    await turn(sessions, session, "r1", "a")
+    assert await sessions.begin_turn(session, "t", MAIN, "r2", [user("b"), user("c")], over="r1") == ""
+    await sessions.create_branch(session, "t", "other", origin=MAIN)
+    assert await sessions.rewrite_turn(session, MAIN, "r2", {1: user("***"), 7: user("nowhere")})
+    assert not await sessions.rewrite_turn(session, MAIN, "r1", {0: user("too late")})
+    assert not await sessions.rewrite_turn(session, "none", "r2", {0: user("nowhere")})
+    assert await texts(sessions, session) == ["a?", "a!", "b", "***"]
+    assert await texts(sessions, session, "other") == ["a?", "a!", "b", "***"]
+    assert await sessions.end_turn(session, MAIN, "r2", 1, answer("d", "r2"))
+    assert await texts(sessions, session) == ["a?", "a!", "b", "***", "d"]
+
+
 async def test_a_branch_has_one_writer_until_that_has_ended(store: Store) -> None:
     sessions = store()
     session = (await sessions.create("t")).id

@@ -10,6 +10,7 @@ import pytest
 from harness.sse import fetch, opened
 from harness.stack import MODEL, Stack
 from railstream.testing import Judge, Script
+from redis.asyncio import Redis
 
 StartStack = Callable[..., Awaitable[Stack]]
 REFUSAL = "I'm sorry, I can't respond to that."
@@ -137,3 +138,42 @@ async def test_sessions_and_flows_are_read_as_well(guarded: Stack) -> None:
     async with opened(f"{guarded.url}/v1/flows", body={"operations": operations, "stream": True}) as stream:
         assert REFUSAL.encode() in await stream.body()
     assert asked(guarded) == []
+
+
+NUMBER = "078-05-1120"
+PLACE = "/branches/main/messages"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_session_keeps_what_the_rails_made_of_a_question(guarded: Stack, stream: bool) -> None:
+    _, session = await fetch(f"{guarded.url}/v1/sessions", body={})
+    on = {"railstream": {"session": session["id"]}}
+    await answer(guarded, "mask", [user("hi"), user(f"id {NUMBER}", "078-05", "-1120")], stream=stream, **on)
+    await answer(guarded, "mask", [user(f"and {NUMBER}")], **on)
+    _, kept = await fetch(f"{guarded.url}/v1/sessions/{session['id']}{PLACE}")
+    assert [message["role"] for message in kept["data"]] == ["user", "user", "assistant", "user", "assistant"]
+    assert kept["data"][0]["content"] == "hi"
+    assert "078" not in json.dumps(kept)
+    assert json.dumps(kept).count("[ssn]") == 3
+    assert NUMBER not in json.dumps(asked(guarded))
+
+
+async def test_a_thread_keeps_what_the_rails_made_of_a_question(guarded: Stack) -> None:
+    await answer(guarded, "mask", [user(f"id {NUMBER}")], guardrails={"config_id": "mask", "thread_id": "t" * 16})
+    redis = Redis.from_url(guarded.redis_url)
+    kept = [await redis.hgetall(key) async for key in redis.scan_iter("*sess-*messages*")]
+    await redis.aclose()
+    assert "[ssn]" in str(kept)
+    assert NUMBER not in str(kept)
+
+
+async def test_a_flow_keeps_what_the_rails_made_of_its_questions(guarded: Stack) -> None:
+    _, session = await fetch(f"{guarded.url}/v1/sessions", body={})
+    one = {"id": "one", "model": MODEL, "instruction": f"Tell of {NUMBER}.", "config_id": "mask", "branch": "main"}
+    two = one | {"id": "two", "instruction": "Go on.", "depends_on": ["one"]}
+    body = {"operations": [one, two], "stream": True, "railstream": {"session": session["id"]}}
+    async with opened(f"{guarded.url}/v1/flows", body=body) as stream:
+        assert NUMBER.encode() not in await stream.body()
+    _, kept = await fetch(f"{guarded.url}/v1/sessions/{session['id']}{PLACE}")
+    assert [message["content"] for message in kept["data"]][::2] == ["Tell of [ssn].", "Go on."]
+    assert NUMBER not in json.dumps(asked(guarded))

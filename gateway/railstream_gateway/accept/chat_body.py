@@ -6,7 +6,7 @@ misspelt option is never silently without effect.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
@@ -239,3 +239,11 @@ PASSED = (
     }
 )
 """Options that travel to the provider as they are."""
+
+LlmParams = msgspec.defstruct(
+    "LlmParams",
+    [(name, kind, None) for name, kind in get_type_hints(ChatBody, include_extras=True).items() if name in PASSED],
+    forbid_unknown_fields=True,
+    kw_only=True,
+)
+"""``options.llm_params``: the same options under NeMo Guardrails' name, held to the same types and bounds."""

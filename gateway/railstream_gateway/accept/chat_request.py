@@ -17,7 +17,7 @@ import msgspec
 from railstream.errors import InvalidRequestError
 from railstream.nesting import MOST_NESTED, nested_deeper
 
-from railstream_gateway.accept.chat_body import PASSED, REFUSED, ChatBody, ChecksBody, Guardrails
+from railstream_gateway.accept.chat_body import PASSED, REFUSED, ChatBody, ChecksBody, Guardrails, LlmParams
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -61,8 +61,6 @@ def read_chat(body: bytes) -> ChatRequest:
     checked = _check(sent, ChatBody)
     if checked.stream_options is not None and not checked.stream:
         raise InvalidRequestError("stream_options is only allowed with stream: true", param="stream_options")
-    if checked.top_logprobs is not None and not checked.logprobs:
-        raise InvalidRequestError("top_logprobs needs logprobs: true", param="top_logprobs")
     params = {name: value for name, value in sent.items() if name in PASSED and value is not None}
     include_usage = checked.stream_options is not None and bool(checked.stream_options.include_usage)
     return _request("chat", sent, checked, params, stream=bool(checked.stream), include_usage=include_usage)
@@ -92,23 +90,25 @@ def _object(body: bytes) -> dict[str, Any]:
     return sent
 
 
-def _check(sent: dict[str, Any], schema: type[S]) -> S:
+def _check(sent: dict[str, Any], schema: type[S], inside: str = "") -> S:
+    """``inside``: the place of what was sent, with a dot behind it, where that is a part of the body."""
     try:
         return msgspec.convert(sent, schema)
     except msgspec.ValidationError as error:
-        raise _explain(str(error), sent, schema) from error
+        raise _explain(str(error), inside, schema) from error
     except RecursionError as error:
         raise InvalidRequestError("the body is nested too deeply", code="malformed_json") from error
 
 
-def _explain(message: str, sent: Mapping[str, Any], schema: type[msgspec.Struct]) -> InvalidRequestError:
+def _explain(message: str, inside: str, schema: type[msgspec.Struct]) -> InvalidRequestError:
     found = _PLACE.search(message)
-    place = found[1] if found else ""
+    within = found[1] if found else ""
+    place = f"{inside}{within}" if within else inside.removesuffix(".")
     problem = message[: found.start()] if found else message
     named = _QUOTED.search(problem)
     name = named[1] if named else ""
     if "unknown field" in problem:
-        return _unknown(f"{place}.{name}" if place else name, name, schema if not place else Guardrails)
+        return _unknown(f"{place}.{name}" if place else name, name, schema if not within else Guardrails)
     if "missing required field" in problem:
         place = f"{place}.{name}" if place else name
         return InvalidRequestError(f"{place} is required", param=place)
@@ -140,25 +140,31 @@ def _request(
     if own.get("branch") and not own.get("session"):
         raise InvalidRequestError("a branch is one of a session: name that too", param="railstream.branch")
     options = ours["options"] or {}
-    llm_params = options.get("llm_params") or {}
-    for name in llm_params.keys() - PASSED:
-        raise _unknown(f"options.llm_params.{name}", name, ChatBody)
+    params = params | _llm_params(options)
+    if params.get("top_logprobs") is not None and not params.get("logprobs"):
+        raise InvalidRequestError("top_logprobs needs logprobs: true", param="top_logprobs")
     return ChatRequest(
         kind=kind,
         model=checked.model,
         messages=sent["messages"],
-        params=params | llm_params,
+        params=params,
         stream=stream,
         include_usage=include_usage,
         config_ids=_config_ids(checked),
         thread_id=ours["thread_id"] or "",
         session=own.get("session") or "",
         branch=own.get("branch") or "",
-        models=_models(own.get("models"), sent, kept=bool(own.get("session") or ours["thread_id"])),
+        models=_models(own.get("models"), {**sent, **params}, kept=bool(own.get("session") or ours["thread_id"])),
         context=ours["context"] or {},
         options=options,
         sent=sent,
     )
+
+
+def _llm_params(options: Mapping[str, Any]) -> dict[str, Any]:
+    given = options.get("llm_params") or {}
+    _check(given, LlmParams, inside="options.llm_params.")
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _models(names: list[str] | None, sent: Mapping[str, Any], *, kept: bool) -> tuple[str, ...]:

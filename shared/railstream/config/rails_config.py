@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from railstream.config import combining, digests, requirements, strictness
+from railstream.config import agreement, combining, digests, requirements, strictness
 from railstream.config.base import Location, Misplaced, Section, nearest, unsupported
 from railstream.config.flows import REFUSE, UNKNOWN_ANSWER, Flow
 from railstream.config.models import Model
@@ -245,7 +245,8 @@ class RailsConfig(Section):
 
         Raises:
             ConfigurationError: they name different models of one type, different prompts of one task or different
-                actions of one name, or do not fit together otherwise.
+                actions of one name, a rail would go by another prompt, model, action or rule than in its own config,
+                or they do not fit together otherwise.
         """
         sources = combining.combine(self._sources, other._sources)
         config = RailsConfig._from(sources, require_keys=False)
@@ -257,6 +258,8 @@ class RailsConfig(Section):
         config._id = ",".join(filter(None, (self.id, other.id)))
         config._directories = tuple(dict.fromkeys((*self._directories, *other._directories)))
         digests.check_actions(config._directories)
+        for part in (self, other):
+            agreement.check_agreement(part, config)
         config._note_digest()
         return config
 

@@ -36,6 +36,11 @@ def least(first: Any, second: Any) -> Any:
     return min(given) if given else None
 
 
+def first(first: Any, second: Any) -> Any:
+    """Neither is stricter: the order in which the configs are named decides."""
+    return first
+
+
 def allowed_by_both(first: bool | None, second: bool | None) -> bool | None:
     """False wins over not given, and that over true."""
     return False if False in (first, second) else None if None in (first, second) else True
@@ -66,8 +71,14 @@ _CASES: Final[Mapping[Path, Rule]] = {
     for section in ("regex_detection", "terms")
     for stage in ("input", "output")
 }
+_MASKS: Final[Mapping[Path, Rule]] = {
+    ("rails", "config", section, stage, "mask_token"): first
+    for section in ("terms", "pii_patterns", "secrets", "sensitive_data_detection")
+    for stage in ("input", "output")
+}
 RULES: Final[Mapping[Path, Rule]] = {
     **_ENTITIES,
+    **_MASKS,
     **_FOLDS,
     **_CASES,
     ("railstream", "allow_request_rails"): allowed_by_both,
@@ -110,10 +121,12 @@ NEUTRAL: Final = frozenset({
     ("railstream", "on_worker_loss"), ("railstream", "retention"), ("railstream", "pool"), ("railstream", "prices"),
     ("railstream", "usage_drain"),
 })  # fmt: skip
-"""Keys that decide how rails run or how a block is shown, not what passes; the second config's value holds."""
+"""Keys that decide how rails run or how a block is shown, not what passes; the second config's value holds. YARA rules
+and the jailbreak server are here since rails that go by different ones cannot be combined at all
+(`railstream.config.agreement`)."""
 FLOWS: Final[Mapping[str, tuple[str, ...]]] = {
     "regex_detection": ("regex check",),
-    "terms": ("terms check",),
+    "terms": ("terms check", "mask terms"),
     "pii_patterns": ("mask pii", "detect pii"),
     "secrets": ("mask secrets", "detect secrets"),
     "sensitive_data_detection": ("mask sensitive data", "detect sensitive data"),
@@ -122,7 +135,7 @@ FLOWS: Final[Mapping[str, tuple[str, ...]]] = {
     "jailbreak_detection": ("jailbreak detection",),
 }
 """How the names of the rails begin that go by a section of ``rails.config``."""
-WITHOUT_EFFECT: Final = ("retrieval", "dialog", "actions", "content_safety", "mask_token", "deadlines")
+WITHOUT_EFFECT: Final = ("retrieval", "dialog", "actions", "content_safety", "deadlines")
 """Parts of a path that lead to nothing that a rail reads or lets pass."""
 
 
@@ -140,6 +153,8 @@ def stricter(first: Any, second: Any, combined: Any) -> Iterator[tuple[Path, Any
 def _means(config: Any, path: Path) -> bool:
     """Whether a config has rails that the key is about: what a config without them says demands nothing."""
     match path:
+        case ("rails", "config", section, _, "mask_token"):
+            return _runs(config, section)
         case ("rails", "config", section, *_):
             return section in config.rails.config.model_fields_set or _runs(config, section)
         case ("rails", stage, *_):

@@ -205,6 +205,18 @@ class MemorySessions:
         on.ids, on.writer = on.ids[: on.since], ""
         found.forget_unused()
 
+    async def rewrite_turn(
+        self, session: str, branch: str, request: str, messages: Mapping[int, Mapping[str, Any]]
+    ) -> bool:
+        found = self._sessions.get(session)
+        on = found.branches.get(branch) if found else None
+        if found is None or on is None or on.writer != request:
+            return False
+        for at, message in messages.items():
+            if on.since + at < len(on.ids):
+                found.replace(on.ids[on.since + at], Entry(dict(message), time.time(), request))
+        return True
+
     async def begin_operation(self, session: str, branch: str, attempt: int, question: Entry) -> bool:
         found = self._sessions.get(session)
         if found is None:

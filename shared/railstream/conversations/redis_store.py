@@ -138,6 +138,14 @@ class RedisSessions:
     async def abandon_turn(self, session: str, branch: str, request: str) -> None:
         await self._run(scripts.ABANDON, session, branch, request)
 
+    async def rewrite_turn(
+        self, session: str, branch: str, request: str, messages: Mapping[int, Mapping[str, Any]]
+    ) -> bool:
+        entries = [(at, _encode(Entry(dict(message), time.time(), request))) for at, message in messages.items()]
+        given = (branch, request, *(value for pair in entries for value in pair))
+        taken: Any = await self._redis.eval(scripts.REWRITE, 4, *keys.of_session(session), *given)
+        return bool(taken)
+
     async def begin_operation(self, session: str, branch: str, attempt: int, question: Entry) -> bool:
         own = (branch, question.request, attempt, question.operation)
         given = (*own, _encode(question), _now(), self._age, self._most)

@@ -177,6 +177,20 @@ return 'ok'
 """
 )
 
+REWRITE: Final = RepeatableScript(
+    _COMMON
+    + """
+-- ARGV branch, request, place in the turn, message, ...
+if not writes(ARGV[1], ARGV[2]) then return 0 end
+local ids, since = ids_of(ARGV[1]), tonumber(redis.call('HGET', KEYS[1], 'since:' .. ARGV[1]))
+for i = 3, #ARGV, 2 do
+  local id = ids[since + tonumber(ARGV[i]) + 1]
+  if id then replace(id, ARGV[i + 1]) end
+end
+return 1
+"""
+)
+
 ABANDON: Final = RepeatableScript(
     _COMMON
     + """

@@ -69,6 +69,15 @@ class Sessions(Protocol):
         """Take a turn back that nobody will answer, as if it had not begun."""
         ...
 
+    async def rewrite_turn(
+        self, session: str, branch: str, request: str, messages: Mapping[int, Mapping[str, Any]]
+    ) -> bool:
+        """Put messages in the place of those that the writer's turn began with, by their positions in it.
+
+        False when the request is not the writer.
+        """
+        ...
+
     async def begin_operation(self, session: str, branch: str, attempt: int, question: Entry) -> bool:
         """Append what an operation of the writer asks, or put it in the place of what an earlier attempt asked.
 

@@ -252,3 +252,71 @@ def test_combining_changes_neither() -> None:
     assert first.rails.output.flows == ()
     assert combined.rails.output.flows == ("a",)
     assert second.models == ()
+
+
+MASKS = "rails: {{output: {{flows: [mask terms on output]}}, config: {{terms: {{output: {{terms: [x]{}}}}}}}}}"
+
+
+def test_a_mask_is_written_as_the_config_says_that_masks() -> None:
+    own, other = config(MASKS.format("")), config(MASKS.format(", mask_token: y"))
+    loose = config("rails: {config: {terms: {output: {mask_token: x}}}}")
+    assert (own + loose).rails.config.terms.output.mask_token == "***"
+    assert (loose + own).rails.config.terms.output.mask_token == "***"
+    assert (own + other).rails.config.terms.output.mask_token == "***"
+    assert (other + own).rails.config.terms.output.mask_token == "y"
+
+
+JUDGE = """
+models: [{type: main, engine: openai, model: m}]
+rails: {output: {flows: [self check output $variant=tone]}}
+prompts: [{task: tone, content: "{{ general_instructions }} {{ bot_response }}?"}]
+"""
+PLAIN_JUDGE = JUDGE.replace(" $variant=tone", "").replace("tone", "self_check_output")
+JAILBREAK = "rails: {input: {flows: [jailbreak detection heuristics]}}"
+YARA = "rails: {output: {flows: [injection detection]}, config: {injection_detection: {injections: [sqli]}}}"
+
+
+@pytest.mark.parametrize(
+    ("rail", "other", "changed"),
+    [
+        (JUDGE, "prompts: [{task: self_check_output $variant=tone, content: Say No.}]", "prompt"),
+        (JUDGE, "prompting_mode: compact\nprompts: [{task: tone, mode: compact, content: Say No.}]", "prompts"),
+        (JUDGE, "instructions: [{type: general, content: Say No.}]", "general_instructions"),
+        (PLAIN_JUDGE, "models: [{type: self_check_output, engine: openai, model: lenient}]", "model"),
+        (PLAIN_JUDGE, "models: [{type: self, engine: openai, model: lenient}]", "model"),
+        (JUDGE, "models: [{type: tone, engine: openai, model: lenient}]", "model"),
+        (JAILBREAK, "rails: {config: {jailbreak_detection: {server_endpoint: 'http://127.0.0.1:1'}}}", "server"),
+        (YARA, "rails: {config: {injection_detection: {yara_rules: {sqli: 'rule x { condition: false }'}}}}", "YARA"),
+        (YARA, "rails: {config: {injection_detection: {yara_path: /nowhere}}}", "YARA"),
+    ],
+)
+def test_another_config_cannot_change_what_a_rail_goes_by(rail: str, other: str, changed: str) -> None:
+    one, two = config(rail), config(other)
+    for first, second in ((one, two), (two, one)):
+        with pytest.raises(ConfigurationError, match=changed):
+            first + second
+
+
+def test_another_config_cannot_put_its_action_in_the_place_of_a_built_in_rail(write: Write) -> None:
+    write("a/config.yml", PLAIN_JUDGE)
+    root = write("b/config.yml", MAIN)
+    write("b/actions.py", "from railstream import action\n\n@action\ndef self_check_output(text):\n    return True\n")
+    one, two = (RailsConfig.from_path(root / name, require_keys=False) for name in "ab")
+    for first, second in ((one, two), (two, one)):
+        with pytest.raises(ConfigurationError, match="'self check output' would go by another action"):
+            first + second
+
+
+def test_a_config_of_rails_takes_its_model_from_the_other() -> None:
+    rails = config(JUDGE.replace("models: [{type: main, engine: openai, model: m}]", ""))
+    for combined in (rails + config(MAIN), config(MAIN) + rails):
+        model = combined.model_for("self_check_output $variant=tone")
+        assert model is not None
+        assert model.model == "m"
+
+
+def test_another_config_cannot_send_a_rails_questions_to_another_address() -> None:
+    moved = config("models: [{type: main, engine: openai, model: m, parameters: {base_url: 'http://127.0.0.1:1'}}]")
+    with pytest.raises(ConfigurationError, match="would go by another model"):
+        config(JUDGE) + moved
+    assert (moved + config(JUDGE)).models == config(JUDGE).models

@@ -85,6 +85,60 @@ def test_a_misspelt_option_is_told_its_nearest() -> None:
         read(functions=[])
 
 
+WRONG: dict[str, Any] = {
+    "temperature": ["hot", 3, True, [1], {}],
+    "top_p": [2, "1"],
+    "max_tokens": ["3", 0, 1.5, [3]],
+    "max_completion_tokens": [-1],
+    "stop": [1, {"a": "b"}, ["x", 1]],
+    "seed": ["1", 1.5],
+    "n": [0, "2", 500],
+    "logprobs": ["true", 1],
+    "top_logprobs": [21, "3"],
+    "logit_bias": [{"1": "a"}, {"1": 200}, []],
+    "tools": [{}, "f", [{"type": "function"}], [{"type": "function", "function": {"name": 1}}]],
+    "tool_choice": ["any", 1],
+    "response_format": ["json", {"type": "x"}],
+    "metadata": [{"a": 1}, "a"],
+    "user": [1, {}],
+    "prediction": ["x"],
+    "store": ["yes"],
+    "modalities": [["audio"], "text"],
+}
+
+
+@pytest.mark.parametrize("name", list(WRONG))
+@pytest.mark.parametrize("nested", [True, False])
+def test_llm_params_are_held_to_the_types_of_the_options(name: str, nested: bool) -> None:
+    for value in WRONG[name]:
+        options = {"options": {"llm_params": {name: value}}}
+        with pytest.raises(InvalidRequestError) as caught:
+            read(**({"guardrails": options} if nested else options))
+        assert caught.value.status == 400
+        assert str(caught.value.param).startswith(f"options.llm_params.{name}"), (name, value)
+        with pytest.raises(InvalidRequestError):
+            read(**{name: value})
+
+
+@pytest.mark.parametrize("value", [1, "x", [], [{"seed": 1}]])
+def test_llm_params_are_an_object(value: Any) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        read(options={"llm_params": value})
+    assert caught.value.param == "options.llm_params"
+
+
+def test_llm_params_are_held_to_what_options_demand_of_each_other() -> None:
+    with pytest.raises(InvalidRequestError, match="top_logprobs needs logprobs"):
+        read(options={"llm_params": {"top_logprobs": 2}})
+    assert read(logprobs=True, options={"llm_params": {"top_logprobs": 2}}).params["top_logprobs"] == 2
+    with pytest.raises(InvalidRequestError, match=r"n cannot be combined with railstream\.models"):
+        read(railstream={"models": ["a", "b"]}, options={"llm_params": {"n": 2}})
+
+
+def test_nulls_among_llm_params_are_absent() -> None:
+    assert read(seed=1, options={"llm_params": {"seed": None, "stop": None}}).params == {"seed": 1}
+
+
 def test_llm_params_join_the_options() -> None:
     assert read(temperature=0, options={"llm_params": {"seed": 1}}).params == {"temperature": 0, "seed": 1}
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 from railstream.config.rails import Channel as ChannelName
+from railstream.deltas import decode_delta
 
 from railstream_engine.generation import logprobs
 from railstream_engine.generation.tool_calls import Declared, ToolCalls
@@ -193,17 +194,19 @@ class Emission:
                 alone = delta.exact and len(spoken) == 1
                 raw = delta.raw if alone else _written({channel.field: text})
                 channel.push(text, raw, self._choice_of(name, text, delta.logprobs))
-        if delta.tools:
-            self._push_tools(delta.tools)
+        if self._channel("tools").guarded or self._guards.passes_unread:
+            self._push_calls(delta)
         if delta.exact and not spoken:
             self._content.push("", _written({"content": ""}), self._choice)
 
-    def _push_tools(self, tools: bytes) -> None:
-        if self._channel("tools").guarded or self._guards.passes_unread:
-            self._calls.push(tools)
+    def _push_calls(self, delta: Delta) -> None:
+        if delta.tools:
+            self._calls.push(delta.tools)
+        if not delta.exact and b'"function_call"' in delta.raw:
+            self._calls.push_function_call(decode_delta(delta.raw).get("function_call"), len(delta.raw))
 
-    def _send_call(self, call: dict[str, Any]) -> None:
-        self._sink.chunk(_written({"tool_calls": [call]}), self._choice)
+    def _send_call(self, delta: dict[str, Any]) -> None:
+        self._sink.chunk(_written(delta), self._choice)
 
     def _channel(self, name: ChannelName) -> Channel:
         channel = self._channels.get(name)

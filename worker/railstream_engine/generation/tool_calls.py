@@ -26,6 +26,8 @@ MOST_BYTES: Final = 4 * 1024 * 1024
 TEXT_OF: Final = {"function": "arguments", "custom": "input"}
 """Where a call of either type has its text."""
 
+LEGACY: Final = "function_call"
+
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9_.:|-]{1,128}")
 _SIGNATURE: Final = re.compile(r"[A-Za-z0-9+/=_-]{1,65536}")
 
@@ -33,7 +35,7 @@ Fragment = Mapping[str, Any]
 Declared = Mapping[str, Mapping[str, Any] | None]
 """Tools by name, each with the JSON Schema of its arguments, if it has one."""
 Send = Callable[[dict[str, Any]], None]
-"""Takes one complete call of the ``tool_calls`` of a delta."""
+"""Takes a delta that holds one complete call."""
 
 
 @dataclass(slots=True)
@@ -48,6 +50,8 @@ class HeldCall:
     value: Any = None
     """Arguments that came as a JSON object or list, not as text."""
     signature: str = ""
+    legacy: bool = False
+    """It came as ``function_call``, OpenAI's form before tools: one call, without an id."""
 
     @property
     def arguments(self) -> Any:
@@ -85,17 +89,26 @@ class ToolCalls:
 
     def push(self, fragments: bytes) -> None:
         """The ``tool_calls`` of a delta. Raises ``CallError`` for what is none, and past the bounds."""
-        self._size += len(fragments)
-        if self._size > MOST_BYTES:
-            raise CallError(f"the provider's tool calls are longer than {MOST_BYTES} bytes", code="provider")
+        self._count_bytes(len(fragments))
         try:
             found = msgspec.json.decode(fragments, type=list[dict[str, Any]])
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise CallError("the provider sent tool calls that are no list of objects", code="provider") from error
-        if depth_of(found) > NESTING:
-            raise CallError(f"the provider's tool calls are nested more than {NESTING} deep", code="provider")
+        _check_depth(found)
         for fragment in found:
             self._add(fragment)
+
+    def push_function_call(self, fragment: Any, size: int) -> None:
+        """The ``function_call`` of a delta of ``size`` bytes; what is no object says nothing. Raises ``CallError``."""
+        self._count_bytes(size)
+        if isinstance(fragment, dict):
+            _check_depth(fragment)
+            self._call_of(LEGACY, {}).add({"function": fragment})
+
+    def _count_bytes(self, size: int) -> None:
+        self._size += size
+        if self._size > MOST_BYTES:
+            raise CallError(f"the provider's tool calls are longer than {MOST_BYTES} bytes", code="provider")
 
     def end(self) -> None:
         """The choice has ended: its calls are complete, and the rails read them."""
@@ -120,15 +133,17 @@ class ToolCalls:
 
     def _add(self, fragment: Fragment) -> None:
         index = fragment.get("index")
-        key = index if isinstance(index, int) else None
+        self._call_of(index if isinstance(index, int) else None, fragment).add(fragment)
+
+    def _call_of(self, key: int | str | None, fragment: Fragment) -> HeldCall:
         call = self._by_index.get(key)
         if call is None or _begins_another(call, fragment):
             if self._count >= MOST_CALLS:
                 raise CallError(f"the provider made more than {MOST_CALLS} tool calls", code="provider")
-            call = self._by_index[key] = HeldCall(self._count)
+            call = self._by_index[key] = HeldCall(self._count, legacy=key == LEGACY)
             self._held.append(call)
             self._count += 1
-        call.add(fragment)
+        return call
 
     async def _rule(self, held: list[HeldCall], after: asyncio.Task[None] | None) -> None:
         """Rule on the calls at once and send them in order, for as long as none is blocked."""
@@ -150,15 +165,18 @@ class ToolCalls:
         return ToolCall(call.name, call.arguments, call.name in self._declared, self._declared.get(call.name))
 
     async def _built(self, call: HeldCall, ruled: ToolCall) -> dict[str, Any]:
+        called = {"name": call.name, TEXT_OF[call.kind]: ruled.arguments}
+        if call.legacy:
+            return {"function_call": called}
         built = {
             "index": call.position,
             "id": await self._id(call),
             "type": call.kind,
-            call.kind: {"name": call.name, TEXT_OF[call.kind]: ruled.arguments},
+            call.kind: called,
         }
         if call.signature and await self._passes(_SIGNATURE, call.signature):
             built["extra_content"] = {"google": {"thought_signature": call.signature}}
-        return built
+        return {"tool_calls": [built]}
 
     async def _id(self, call: HeldCall) -> str:
         """The provider's id where a rail has read it, else one of ours, in a form that every provider takes back."""
@@ -170,6 +188,11 @@ class ToolCalls:
         if not form.fullmatch(value):
             return False
         return self._guards.passes_unread or await self._guards.lets_pass(value)
+
+
+def _check_depth(found: Any) -> None:
+    if depth_of(found) > NESTING:
+        raise CallError(f"the provider's tool calls are nested more than {NESTING} deep", code="provider")
 
 
 def _nowhere(_: dict[str, Any]) -> None:

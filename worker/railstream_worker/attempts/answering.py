@@ -14,12 +14,13 @@ from railstream.job import Job
 from railstream.tokens import output_estimate
 from railstream_engine.generation.calls import Caller
 from railstream_engine.generation.checks import check, stages_of
-from railstream_engine.generation.generation import Generation, Outcome
+from railstream_engine.generation.generation import Generation, Outcome, Rails
 from railstream_engine.generation.sink import Room
 from railstream_engine.providers.port import ChatModel
 from railstream_engine.rails.engine import RailsEngine
 from railstream_engine.rails.port import Turn
 
+from railstream_worker.attempts.kept_question import KeepingRails, KeepsQuestion
 from railstream_worker.attempts.regeneration import RegeneratedSink
 from railstream_worker.attempts.released import Released
 from railstream_worker.attempts.replay import ReplaySink
@@ -118,7 +119,7 @@ class Answering:
     def _generation(self, turn: Turn, params: Mapping[str, Any]) -> Generation:
         return Generation(
             config=self.config,
-            rails=self.engine,
+            rails=self._rails(),
             model=self.models["main"],
             turn=turn,
             params=params,
@@ -127,6 +128,11 @@ class Answering:
             streaming=self.job.stream,
             runs=self.runs,
         )
+
+    def _rails(self) -> Rails:
+        if not isinstance(self.sink, KeepsQuestion):
+            return self.engine
+        return KeepingRails(self.engine, len(self.history), self.sink.keep_question)
 
     async def _check(self, turn: Turn) -> Outcome:
         result = await check(self.engine, turn, stages_of(self.job.messages))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from msgspec.structs import replace
@@ -20,12 +21,14 @@ from railstream.job import Job
 from railstream_engine.generation.sink import Room
 from redis.asyncio import Redis
 
+from railstream_worker.attempts.kept_question import Rewritten
 from railstream_worker.attempts.released import Released, read_released
 from railstream_worker.queue.writing import is_outage
 
 log = logging.getLogger(__name__)
 
 Ending = Finished | Blocked | Failed | Cancelled
+Keep = Callable[[Rewritten], Awaitable[None]]
 
 
 class BranchTurn:
@@ -52,7 +55,7 @@ class BranchTurn:
         """The sink, listened to."""
         if not self.kept:
             return sink
-        self._heard = _Ear(sink, released)
+        self._heard = _Ear(sink, released, self._keep_question)
         return self._heard
 
     async def end(self, payload: Ending, attempt: int) -> None:
@@ -69,9 +72,13 @@ class BranchTurn:
         if answer is not None:
             await keep(self._sessions, self._job, self._job.branch, attempt, answer)
 
+    async def _keep_question(self, rewritten: Rewritten) -> None:
+        job = self._job
+        await keep_rewritten(lambda: self._sessions.rewrite_turn(job.session, job.branch, job.id, rewritten), job.id)
+
     async def _message(self) -> dict[str, Any]:
         if self._heard is None:
-            self._heard = _Ear(None, await read_released(self._redis, self._job))
+            self._heard = _Ear(None, await read_released(self._redis, self._job), self._keep_question)
         return self._heard.message()
 
 
@@ -89,11 +96,22 @@ async def keep(sessions: RedisSessions, job: Job, branch: str, attempt: int, ans
             log.exception("request %s: its answer cannot be kept on branch %r", job.id, branch)
 
 
+async def keep_rewritten(write: Callable[[], Awaitable[Any]], request: str) -> None:
+    """Keep a rewritten question. Raises an outage of Redis alone: whatever else fails, it stays as it was sent."""
+    try:
+        await write()
+    except Exception as error:
+        if is_outage(error):
+            raise
+        log.exception("request %s: its question stays on its branch as it was sent", request)
+
+
 class _Ear:
     """A sink that remembers the first choice of what goes through it."""
 
-    def __init__(self, sink: Room | None, released: Released) -> None:
+    def __init__(self, sink: Room | None, released: Released, keep_question: Keep) -> None:
         self._sink = sink
+        self.keep_question = keep_question
         self._deltas: list[bytes] = []
         self._released = released
 

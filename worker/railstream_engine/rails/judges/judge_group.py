@@ -9,11 +9,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from railstream.errors import CallError, RailError, RailstreamError
 
+from railstream_engine.rails.judges.reasons import shown
 from railstream_engine.rails.judges.verdict import Stage, Verdict
 from railstream_engine.rails.port import Turn, Violation
 
@@ -78,6 +79,8 @@ class Panel:
     async def _ask(self, judge: Judge, text: str, turn: Turn) -> Ruling:
         began = time.time()
         verdict, violation = await self._verdict(judge, text, turn)
+        if verdict is not None and verdict.reason:
+            verdict = replace(verdict, reason=shown(verdict.reason, text, turn.messages))
         turn.activated.append(activation(self.stage, judge.flow, began, verdict))
         if verdict is not None and verdict.decision == "rewrite" and verdict.text is not None:
             return Ruling(verdict.text)

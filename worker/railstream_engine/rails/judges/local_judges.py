@@ -19,6 +19,8 @@ from railstream_engine.rails.matching.searcher import Searcher
 from railstream_engine.rails.port import Turn
 
 SPACY_MODEL = "en_core_web_lg"
+DETECTORS = ("mask pii", "detect pii", "mask secrets", "detect secrets")
+"""How the flows begin that find data by its form."""
 
 
 class IncrementalJudge:
@@ -27,6 +29,10 @@ class IncrementalJudge:
     def __init__(self, rail: IncrementalRail) -> None:
         self.flow = rail.flow
         self.masks = rail.masks
+        self.reach = rail.matcher.reach
+        """The most characters that a match depends on, from where it starts."""
+        self.finds_forms = rail.flow.startswith(DETECTORS)
+        """It finds data by the form of its characters, such as a card's digits, not words that the config names."""
         self._rail = rail
 
     async def judge(self, text: str, turn: Turn) -> Verdict:
@@ -44,6 +50,14 @@ class IncrementalJudge:
         chain = Chain((self._rail,))
         passed = await Searcher(chain, exact=exact).push(text, final=True)
         return None if chain.blocked_by is not None else passed
+
+    async def finds(self, text: str, *, before: str, final: bool) -> bool:
+        """Whether there is a match in the text, which follows ``before`` and goes on unless it is ``final``."""
+        chain = Chain((self._rail,))
+        if before:
+            chain.prime(before)
+        pieces = await Searcher(chain, exact=True).push(text, final)
+        return chain.blocked_by is not None or not all(piece.as_is for piece in pieces)
 
 
 class PresidioJudge:

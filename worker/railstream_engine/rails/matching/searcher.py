@@ -14,6 +14,19 @@ from railstream_engine.rails.matching.search_time import OffLoop, OffLoopTime, o
 _TURN: Final = 0.002  # seconds for which slices follow each other before other streams have their turn
 
 
+class LoopShare:
+    """The time that one task takes of the event loop before other tasks have their turn."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+
+    async def give_way(self) -> None:
+        """Let other tasks run, if they have waited for two milliseconds."""
+        if time.perf_counter() - self._began > _TURN:
+            await asyncio.sleep(0)
+            self._began = time.perf_counter()
+
+
 class Searcher:
     """The searches of one text. One call at a time."""
 
@@ -26,7 +39,7 @@ class Searcher:
 
     async def push(self, text: str, final: bool = False) -> Sequence[Piece]:
         """As `Chain.push`."""
-        began = time.perf_counter()
+        share = LoopShare()
         for at in range(0, max(1, len(text)), SLICE):
             last = at + SLICE >= len(text)
             try:
@@ -36,9 +49,8 @@ class Searcher:
             self._passed += together(pieces, 1) if len(text) > SLICE and not self._exact else pieces
             if self._chain.blocked_by is not None:
                 break
-            if not last and time.perf_counter() - began > _TURN:
-                await asyncio.sleep(0)
-                began = time.perf_counter()
+            if not last:
+                await share.give_way()
         return self.passed()
 
     async def resume(self) -> Sequence[Piece]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final
+
+from railstream_engine.rails.matching.bidi import has_override, shown
 
 DEPTH: Final = 32
 """JSON inside the strings of JSON is decoded so many times: each level doubles the escapes, so no text holds more."""
@@ -50,7 +52,7 @@ def readable(arguments: Any) -> str:
     if not isinstance(arguments, str):
         return compact(_deeply_decoded(arguments, DEPTH))
     value = _deeply_decoded(arguments, DEPTH + 1)
-    return _unescaped(value) if isinstance(value, str) else compact(value)
+    return [value, *readings(value)][-1] if isinstance(value, str) else compact(value)
 
 
 def _deeply_decoded(value: Any, depth: int) -> Any:
@@ -63,15 +65,14 @@ def _deeply_decoded(value: Any, depth: int) -> Any:
 
 
 async def _read_text(text: str, read: Read) -> str:
-    """Text that is no JSON object: as it stands, and as it reads without escapes."""
+    """Text that is no JSON object: as it stands, and as it may be read otherwise."""
     checked = await _read(text, read)
     if checked != text:
         return checked
-    plain = _unescaped(text)
-    if plain == text:
-        return text
-    checked = await _read(plain, read)
-    return text if checked == plain else checked
+    for reading in readings(text):
+        if (checked := await _read(reading, read)) != reading:
+            return checked
+    return text
 
 
 async def _read_value(value: Any, read: Read, depth: int) -> Any:
@@ -121,6 +122,19 @@ def depth_of(value: Any) -> int:
 
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
 _LETTERS: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
+
+
+def readings(text: str) -> Iterator[str]:
+    """What else a text may say: with its escapes undone, once and again, and in the order in which it is shown."""
+    if has_override(text):
+        yield shown(text)
+    for _ in range(DEPTH):
+        before, text = text, _unescaped(text)
+        if text == before:
+            break
+        yield text
+        if has_override(text):
+            yield shown(text)
 
 
 def _unescaped(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from railstream_engine.generation.sink import Room
 from railstream_engine.schedule import FAILED, FINISHED, SKIPPED
 from redis.asyncio import Redis
 
+from railstream_worker.attempts.kept_question import Rewritten
 from railstream_worker.attempts.released import LostCalls
 from railstream_worker.attempts.replay import ReleasedParts
 
@@ -59,6 +60,12 @@ class Lane:
     index: int
     operation: str
     known: Known = field(default_factory=Known)
+    keep: Callable[[Rewritten], Awaitable[None]] | None = None
+    """Gets what the input rails rewrote of the operation's messages, where a branch keeps its question."""
+
+    async def keep_question(self, rewritten: Rewritten) -> None:
+        if self.keep is not None:
+            await self.keep(rewritten)
 
     @property
     def text(self) -> str:

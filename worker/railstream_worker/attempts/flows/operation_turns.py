@@ -15,8 +15,9 @@ from railstream.conversations import Entry, RedisSessions, prompt_of
 from railstream.job import Job, Operation
 from redis.asyncio import Redis
 
-from railstream_worker.attempts.branch_turn import Ending, answer_of, keep
+from railstream_worker.attempts.branch_turn import Ending, answer_of, keep, keep_rewritten
 from railstream_worker.attempts.flows.operation_sink import Known, Past
+from railstream_worker.attempts.kept_question import Rewritten
 from railstream_worker.queue.writing import is_outage
 
 log = logging.getLogger(__name__)
@@ -51,6 +52,16 @@ class FlowTurns:
         entry = Entry(question, time.time(), job.id, operation=operation.id)
         await self._sessions.begin_operation(job.session, operation.branch, attempt, entry)
         return prompt_of(await self._sessions.history(job.session, operation.branch, job.id, operation.id))
+
+    async def keep_question(self, operation: Operation, rewritten: Rewritten, attempt: int) -> None:
+        """The question as the input rails have rewritten it: the last message of the operation's own."""
+        question = rewritten.get(len(self._job.messages))
+        if question is None or not self.keeps(operation):
+            return
+        job, entry = self._job, Entry(question, time.time(), self._job.id, operation=operation.id)
+        await keep_rewritten(
+            lambda: self._sessions.begin_operation(job.session, operation.branch, attempt, entry), job.id
+        )
 
     async def end_one(self, operation: Operation, ending: Ending, attempt: int) -> None:
         """Keep what an operation has answered. Raises nothing but an outage of Redis."""

@@ -39,6 +39,7 @@ from railstream_worker.attempts.branch_turn import Ending
 from railstream_worker.attempts.flows.operation_sink import Known, Lane
 from railstream_worker.attempts.flows.operation_turns import FlowTurns
 from railstream_worker.attempts.job_runs import JobRuns
+from railstream_worker.attempts.kept_question import Rewritten
 from railstream_worker.attempts.released import Released
 from railstream_worker.attempts.resources import Tools
 from railstream_worker.queue.writing import is_outage
@@ -130,6 +131,7 @@ class OperationsRun:
         tools, known = self._tools, lane.known
         config = tools.config_of(operation)
         models = tools.models.of(config, operation.model)
+        lane.keep = partial(self._keep_question, operation)
         number = f"{self._attempt}.{lane.index}"
         record, leave, runs = self._record, self._leaver(config), self._runs.of(str(lane.index))
         caller = Caller(self._job.id, number, models, record, tools.telemetry.calls, self._context, leave)
@@ -187,6 +189,9 @@ class OperationsRun:
             await self._end_turn(self._job.operations[self._index[id]], Cancelled(reason))
         self._known[id].outcome = SKIPPED
         self._tell(OperationSkipped(id, self._index[id], reason))
+
+    async def _keep_question(self, operation: Operation, rewritten: Rewritten) -> None:
+        await self._turns.keep_question(operation, rewritten, self._attempt)
 
     async def _end_turn(self, operation: Operation, ending: Ending) -> None:
         await self._tools.leases.writing.repeat(lambda: self._turns.end_one(operation, ending, self._attempt))

@@ -1,0 +1,123 @@
+"""Read several texts as one with a local rail, and rewrite each of them where it stands.
+
+The whole is read joined with a space and without one. What stands before and behind a word may hide where it begins and
+ends (``so`` + ``tung`` + ``sten`` + ``it is``), so each stretch of neighbours is read by itself as well, as long as a
+match can reach over it.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import accumulate, islice
+from typing import Final
+
+from railstream_engine.rails.judges.local_judges import IncrementalJudge
+from railstream_engine.rails.matching.pieces import Piece
+from railstream_engine.rails.matching.search_time import OFF_LOOP_SECONDS, too_long
+from railstream_engine.rails.matching.searcher import LoopShare
+from railstream_engine.rails.tools.tool_texts import Blocked, read_arguments, readings
+
+MOST_OF_VALUES: Final = 2000
+"""Stretches of a run of values that are read: a schema may list hundreds of them, and no provider glues those."""
+
+
+async def read_joined(rail: IncrementalJudge, texts: Sequence[str], *, is_speech: bool) -> list[str]:
+    """The texts as the rail leaves them.
+
+    Raises:
+        Blocked: the rail blocks them, or would rewrite what is only there once escapes of JSON are undone.
+        RailError: of their stretches there are too many to be read in a second.
+    """
+    joined = list(texts)
+    found = stretches(joined, rail.reach)
+    async for start, end in _in_time(found if is_speech else islice(found, MOST_OF_VALUES)):
+        if await _finds(rail, joined[start:end]):
+            joined[start:end] = await _read_stretch(rail, joined[start:end])
+    for separator in (" ", ""):
+        joined = await _read_with(rail, joined, separator)
+    await _read_escaped(rail, "".join(joined))
+    return joined
+
+
+def stretches(texts: Sequence[str], reach: int) -> Iterator[tuple[int, int]]:
+    """Neighbours that a match may reach over from its first to its last, but for all of them together."""
+    count = len(texts)
+    for start in range(count - 1):
+        between = 0
+        for end in range(start + 2, count + 1):
+            if end - start < count:
+                yield start, end
+            between += len(texts[end - 1])
+            if between >= reach:
+                break
+
+
+async def _in_time(found: Iterator[tuple[int, int]]) -> AsyncIterator[tuple[int, int]]:
+    share, ends = LoopShare(), time.perf_counter() + OFF_LOOP_SECONDS
+    for stretch in found:
+        yield stretch
+        await share.give_way()
+        if time.perf_counter() > ends:
+            raise too_long()
+
+
+async def _finds(rail: IncrementalJudge, texts: Sequence[str]) -> bool:
+    """Whether the rail finds something that reaches over the first and the last of these texts."""
+    reach = rail.reach
+    first, last = texts[0], texts[-1]
+    before, text = first[:-reach], first[-reach:] + "".join(texts[1:-1]) + last[: reach + 1]
+    final = len(last) <= reach + 1
+    if await rail.finds(text, before=before, final=final):
+        return True
+    for reading in readings(text):
+        if await rail.finds(reading, before=before, final=final):
+            return True
+    return False
+
+
+async def _read_stretch(rail: IncrementalJudge, texts: Sequence[str]) -> list[str]:
+    """Raises ``Blocked`` where what was found is only there in another reading than the plain one."""
+    read = await _read_with(rail, texts, "")
+    if read == list(texts):
+        raise Blocked
+    return read
+
+
+async def _read_with(rail: IncrementalJudge, texts: Sequence[str], separator: str) -> list[str]:
+    pieces = await rail.read(separator.join(texts), exact=True)
+    if pieces is None:
+        raise Blocked
+    return distributed(texts, separator, pieces)
+
+
+async def _read_escaped(rail: IncrementalJudge, text: str) -> None:
+    """JSON that is cut within an escape, and other readings of the whole: what they say stands in none of the texts."""
+    if not any(readings(text)):
+        return
+
+    async def read(text: str) -> str | None:
+        pieces = await rail.read(text)
+        return None if pieces is None else "".join(piece.text for piece in pieces)
+
+    if await read_arguments(text, read) != text:
+        raise Blocked
+
+
+def distributed(texts: Sequence[str], separator: str, pieces: Sequence[Piece]) -> list[str]:
+    """The texts as the pieces of their joined text leave them: what replaces a match stands where the match begins."""
+    starts = list(accumulate((len(text) + len(separator) for text in texts[:-1]), initial=0))
+    found: list[list[str]] = [[] for _ in texts]
+    position = 0
+    for piece in pieces:
+        owner = bisect_right(starts, position) - 1
+        end = position + piece.source
+        if not piece.as_is:
+            found[owner].append(piece.text)
+        while piece.as_is and owner < len(texts) and starts[owner] < end:
+            start = max(0, position - starts[owner])
+            found[owner].append(texts[owner][start : end - starts[owner]])
+            owner += 1
+        position = end
+    return ["".join(own) for own in found]
