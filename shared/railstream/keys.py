@@ -6,7 +6,7 @@ key                                       type     meaning
 ``railstream:jobs[:<pool>]``              stream   jobs to run; group ``workers``; written through FastStream
 ``railstream:dead``                       stream   jobs that failed their last delivery, with the reason
 ``railstream:workers``                    zset     worker name -> last seen, unix seconds by Redis's clock
-``railstream:worker:<name>``              hash     pool, version, slots, release of a worker; expires when it is dead
+``railstream:worker:<name>``              hash     pool, version, slots, release, jobs of a worker; expires
 ``railstream:gateway:<name>``             string   expires when its gateway has died; ``readers:<name>`` of requests
 ``railstream:probe:<name>``                string   written by a gateway that is asked whether it is ready
 ``railstream:{pp}:events:<id>``           stream   one request's events; entry id ``<attempt>-<seq>``

@@ -1,7 +1,8 @@
 """The records of the workers: which live, which pool each serves, and which jobs it understands.
 
-A worker writes its record with every renewal of its claims. All times are of Redis's clock, so that hosts whose
-clocks differ agree on who lives. A record of a dead worker expires; its place in the set is removed by the living.
+A worker writes its record, and which jobs it runs, with every renewal of its claims. All times are of Redis's clock,
+so that hosts whose clocks differ agree on who lives. A record of a dead worker expires; its place in the set is removed
+by the living.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 from railstream import keys
+from railstream.topology.repeating import RepeatableScript
 
 SEEN_WITHIN: Final = 10.0
 """Seconds: a worker that was seen since is alive."""
@@ -30,6 +32,11 @@ _LIVING: Final = """
 -- KEYS workers   ARGV seconds.  The names of those seen since
 return redis.call('ZRANGEBYSCORE', KEYS[1], redis.call('TIME')[1] - ARGV[1], '+inf')
 """
+_SEEN: Final = RepeatableScript("""
+-- KEYS workers   ARGV name, seconds.  Whether a worker was seen since
+local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
+return score and tonumber(score) >= redis.call('TIME')[1] - ARGV[2] and 1 or 0
+""")
 _FORGET: Final = """
 -- KEYS workers   ARGV seconds.  Removes those not seen since
 return redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', redis.call('TIME')[1] - ARGV[1])
@@ -49,11 +56,16 @@ class WorkerRecord:
     """The version of the distribution that it runs."""
 
 
-async def write(redis: Redis, record: WorkerRecord) -> None:
-    """Note that the worker lives. Raises ``RedisError``, also when Redis takes no writes now."""
+async def write(redis: Redis, record: WorkerRecord, running: Iterable[bytes] | None = None) -> None:
+    """Note that the worker lives, and, if they are given, the entries of the jobs that it runs.
+
+    Raises:
+        redis.RedisError: also when Redis takes no writes now.
+    """
     pipeline = redis.pipeline(transaction=False)
     pipeline.eval(_BEAT, 1, keys.WORKERS, record.name)
-    pipeline.hset(keys.worker(record.name), mapping=_fields(record))
+    told = {} if running is None else {"jobs": b" ".join(running)}
+    pipeline.hset(keys.worker(record.name), mapping=_fields(record) | told)
     pipeline.expire(keys.worker(record.name), KEPT)
     await pipeline.execute()
 
@@ -87,6 +99,14 @@ async def seen(redis: Redis) -> list[tuple[WorkerRecord, float]]:
 def _record(name: str, fields: Sequence[Any]) -> WorkerRecord:
     pool, version, slots, release = fields
     return WorkerRecord(name, (pool or b"").decode(), int(version or 0), int(slots or 0), (release or b"").decode())
+
+
+async def runs(redis: Redis, name: str, entry: str) -> bool:
+    """Whether a living worker runs the job of this entry. One of a release that did not tell is taken to run it."""
+    if not name or not await redis.eval(_SEEN, 1, keys.WORKERS, name, SEEN_WITHIN):
+        return False
+    running = await redis.hget(keys.worker(name), "jobs")
+    return running is None or entry.encode() in running.split()
 
 
 def serving(workers: Iterable[WorkerRecord], pool: str) -> list[WorkerRecord]:

@@ -136,6 +136,11 @@ class Faults:
         redis = self.world.redis
         self.takeovers.disturb()
         self.injected["redis kills, AOF tail cut" if cut else "redis kills"] += 1
+        if not cut and await asyncio.to_thread(self._disk_is_late):
+            self.injected["redis kills, disk late"] += 1
+            self._forget(2)
+            for asked in self.clients:
+                asked.job_may_be_lost = asked.job_may_be_lost or not asked.ended_at
         await asyncio.to_thread(redis.kill)
         if cut:
             self._forget()
@@ -144,6 +149,12 @@ class Faults:
         await asyncio.to_thread(redis.start)
         self.takeovers.disturb()
         return True
+
+    def _disk_is_late(self) -> bool:
+        """Redis keeps up to two seconds of its AOF to itself while an fsync is under way: a kill then loses them."""
+        with self.world.redis.client() as client:
+            about = client.info("persistence")
+        return bool(about.get("aof_pending_bio_fsync")) or bool(about.get("aof_buffer_length"))
 
     async def fail_over(self, lag: float = 0.5) -> bool:
         """A replica that is ``lag`` seconds behind becomes the master; the old master is gone."""

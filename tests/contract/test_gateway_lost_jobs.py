@@ -120,6 +120,19 @@ async def test_a_running_stream_whose_owner_lives_is_not_ended_when_the_queue_is
     assert stream.done
 
 
+async def test_a_lost_job_that_its_living_owner_does_not_run_ends_at_once(rig: Rig) -> None:
+    served = await rig.serve()
+    async with served.ask() as stream:
+        writer = await _run(rig, served, stream, "w")
+        entry = await rig.redis.hget(keys.request(writer.id), "job")
+        await worker_records.write(rig.redis, WorkerRecord("w", version=1), [entry])
+        await _delete(rig.redis)
+        assert not await served.gateway.jobs.check(writer.id)
+        await worker_records.write(rig.redis, WorkerRecord("w", version=1), [b"1-1"])
+        frames = await stream.read()
+    assert frames[-2].json["error"]["code"] == "job_lost"
+
+
 async def test_a_job_that_its_living_owner_has_forgotten_ends_after_the_time_of_the_queue(rig: Rig) -> None:
     served = await rig.serve(queue_timeout=0.5)
     await worker_records.write(rig.redis, WorkerRecord("w", version=1))

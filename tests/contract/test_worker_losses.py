@@ -7,7 +7,7 @@ from typing import Any
 
 from contract.test_worker import QUICK, Queue, StartStack, ended, log_of, nothing_pends, queue, released, says, text_of
 from harness.waiting import until
-from railstream import events, keys
+from railstream import events, keys, worker_records
 from railstream.dead_letters import dead_letters
 from redis.asyncio import Redis
 
@@ -113,3 +113,20 @@ async def test_an_end_that_its_record_does_not_take_is_not_repeated_for_ever(
     assert [letter.request_id for letter in await until(buried, timeout=30, what="it is dead")] == [job.id]
     assert 0 < await redis.ttl(keys.DEAD) <= 600
     await nothing_pends(redis)
+
+
+async def test_a_worker_tells_which_jobs_it_runs(start_stack: StartStack, redis: Redis, queue: Queue) -> None:
+    stack = await start_stack(gateways=0, workers=0)
+    await stack.add_worker(**QUICK).ready()
+    job = await queue({"words": 400, "hold": 2})
+    await released(redis, job, 2)
+    owner, entry = [part.decode() for part in await redis.hmget(keys.request(job.id), "owner", "job")]
+    await until(lambda: worker_records.runs(redis, owner, entry), what="it is told")
+    stack.upstream.release()
+    await ended(redis, job)
+
+    async def runs_no_more() -> bool:
+        return not await worker_records.runs(redis, owner, entry)
+
+    await until(runs_no_more, what="it is told no more")
+    assert not await worker_records.runs(redis, "nobody", entry)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from railstream import events, keys, live_frame
+from railstream import events, keys, live_frame, worker_records
 from railstream.errors import JobLostError, QueueTimeoutError, RailstreamError
 from railstream.events import Failed
 from railstream.requests import MARK, ON_ITS_WAY
@@ -104,12 +104,6 @@ return 1
 """
 )
 
-_SEEN: Final = RepeatableScript("""
--- KEYS workers   ARGV name, seconds.  Whether a worker was seen since
-local score = redis.call('ZSCORE', KEYS[1], ARGV[1])
-return score and tonumber(score) >= redis.call('TIME')[1] - ARGV[2] and 1 or 0
-""")
-
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -170,11 +164,11 @@ class JobWatch:
         if not entry:
             return too_long
         if place.in_stream and (place.holder or not place.delivered):
-            if running and not place.holder and await self._lives(owner):
+            if running and not place.holder and await worker_records.runs(self._redis, owner, entry):
                 return None  # its group was made again: another worker will be given it, or it ends by itself
             return too_long
-        if silent <= self._queue_timeout and await self._lives(place.holder or owner):
-            return None  # past that the worker lives, and runs this job no more
+        if silent <= self._queue_timeout and await worker_records.runs(self._redis, place.holder or owner, entry):
+            return None
         return lost(request_id)
 
     async def _takes_writes_steadily(self) -> bool:
@@ -185,9 +179,6 @@ class JobWatch:
             log.debug("redis takes no writes, so claims that are not renewed say nothing: %s", error)
             self._refused_at = time.monotonic()
         return time.monotonic() - self._refused_at > SEEN_WITHIN
-
-    async def _lives(self, worker: str) -> bool:
-        return bool(worker and await self._redis.eval(_SEEN, 1, keys.WORKERS, worker, SEEN_WITHIN))
 
     async def _end(self, request_id: str, error: RailstreamError, seen: Sequence[str]) -> bool:
         failed = Failed(error=error.envelope(), status=error.status, retryable=True, retry_after=1)

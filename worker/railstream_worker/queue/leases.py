@@ -125,7 +125,8 @@ class Leases:
                 if entry in self._given_up:  # else it has come back as a new claim meanwhile
                     await self._deliveries.give_back(entry, count)
                     self._given_up.pop(entry, None)
-            await worker_records.write(self._redis, self._record)
+            running = [claim.entry for claim in self._claims.values() if not claim.is_lost]
+            await worker_records.write(self._redis, self._record, running)
 
     async def _give_back_lost(self) -> None:
         """What is not given back now is at the next round, or when the lease is over."""
