@@ -14,6 +14,7 @@ from harness.waiting import until
 from railstream import keys, worker_records
 from railstream.ids import new_request_id
 from railstream.worker_records import WorkerRecord
+from railstream_worker.queue.group import ensure_group
 
 HI = [{"role": "user", "content": "hi"}]
 BAD: list[tuple[dict[str, Any], int, str | None, str]] = [
