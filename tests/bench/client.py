@@ -13,6 +13,7 @@ import time
 from typing import Any
 
 import msgspec
+from harness.http1 import request
 
 from bench.load import Load, Observation, Order, StreamSeen, Target
 from bench.reading import read
@@ -49,8 +50,7 @@ def request_of(load: Load, target: Target, stream: int) -> bytes:
     body = load.body(stream, target.extra)
     headers = {"host": "127.0.0.1", "content-type": "application/json", "accept": "text/event-stream"}
     headers |= {"content-length": str(len(body)), "connection": "close"} | target.headers
-    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f"POST {target.path} HTTP/1.1\r\n{head}\r\n".encode() + body
+    return request("POST", target.path, headers, body)
 
 
 async def _stream(order: Order, stream: int, at: float) -> Reader:

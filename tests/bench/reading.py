@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
+from harness.http1 import Response
 from railstream.testing import text
 
 from bench.load import StreamSeen
@@ -67,25 +68,27 @@ def _match_stamps(said: str, texts: Sequence[tuple[int, str]], seen: StreamSeen)
 
 def _texts(pieces: Pieces) -> list[tuple[int, str]]:
     """The text of each chunk, and when its last byte came."""
-    whole = b"".join(data for _, data in pieces)
-    head, _, rest = whole.partition(b"\r\n\r\n")
+    head, _, rest = b"".join(data for _, data in pieces).partition(b"\r\n\r\n")
     if not head.startswith(b"HTTP/1.1 200"):
         raise Malformed(f"answered {head[:40]!r}: {rest[:300]!r}")
-    times = _Times(pieces)
-    chunked = b"transfer-encoding: chunked" in head.lower()
-    body, places = _dechunk(whole, len(head) + 4) if chunked else (rest, [(0, len(head) + 4)])
-    texts, done, start = [], False, 0
-    for frame in body.split(b"\n\n"):
-        end = start + len(frame) + 2
-        data = _data(frame)
+    texts, done, last = [], False, b""
+    for arrived, frame in _frames(pieces):
+        last = data = _data(frame)
         if data == b"[DONE]":
             done = True
         elif data:
-            texts.append((times.at(_place(places, end)), _text(data)))
-        start = end
+            texts.append((arrived, _text(data)))
     if not done:
-        raise Malformed(f"no [DONE] at the end: …{body[-200:]!r}")
+        raise Malformed(f"no [DONE] at the end: …{last[-200:]!r}")
     return texts
+
+
+def _frames(pieces: Pieces) -> Iterator[tuple[int, bytes]]:
+    """Each frame of the body, and when the piece came that ended it."""
+    response, rest = Response(), b""
+    for arrived, data in pieces:
+        *frames, rest = b"".join([rest, *response.feed(data)]).split(b"\n\n")
+        yield from ((arrived, frame) for frame in frames)
 
 
 def _data(frame: bytes) -> bytes:
@@ -100,41 +103,3 @@ def _text(data: bytes) -> str:
     if bytes(chunk.error) != b"null":
         raise Malformed(f"an error in the stream: {bytes(chunk.error)[:300]!r}")
     return "".join(choice.delta.content or "" for choice in chunk.choices)
-
-
-def _dechunk(whole: bytes, at: int) -> tuple[bytes, list[tuple[int, int]]]:
-    """The body, and where each of its HTTP chunks starts: ``(in the body, in the response)``."""
-    parts: list[bytes] = []
-    places: list[tuple[int, int]] = []
-    length = 0
-    while (line := whole.find(b"\r\n", at)) >= 0:
-        size = int(whole[at:line].split(b";")[0] or b"0", 16)
-        if not size:
-            break
-        parts.append(whole[line + 2 : line + 2 + size])
-        places.append((length, line + 2))
-        length += size
-        at = line + 2 + size + 2
-    return b"".join(parts), places or [(0, at)]
-
-
-def _place(places: Sequence[tuple[int, int]], end: int) -> int:
-    """Where in the response the byte before ``end`` of the body stands."""
-    inside = places[bisect_left(places, (end,)) - 1]
-    return inside[1] + end - inside[0]
-
-
-class _Times:
-    """When each byte of a response was there."""
-
-    def __init__(self, pieces: Pieces) -> None:
-        self._arrived = [arrived for arrived, _ in pieces]
-        self._ends: list[int] = []
-        length = 0
-        for _, data in pieces:
-            length += len(data)
-            self._ends.append(length)
-
-    def at(self, end: int) -> int:
-        """When the byte before ``end`` came."""
-        return self._arrived[min(bisect_left(self._ends, end), len(self._ends) - 1)]

@@ -5,55 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 
 import pytest
 from contract.llm_rig import Heard, asked, listen
+from harness.http1 import Answer, RawServer, serving
 from railstream.config import RailsConfig
 from railstream_engine.models import build
 from railstream_engine.providers.http import dialing, pace
 from railstream_engine.providers.port import Call, ChatModel
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-Answer = Callable[["Provider", asyncio.StreamWriter], Awaitable[None]]
-
-
-class Provider:
-    """Reads requests and answers each as it is told."""
-
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
-        self.port = 0
-        self.connections = 0
-        self.requests = 0
-        self.left = asyncio.Event()
-        self.writers: list[asyncio.StreamWriter] = []
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        self.writers.append(writer)
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]))
-                self.requests += 1
-                await self.answer(self, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            self.left.set()
-            writer.close()
-
-
-@asynccontextmanager
-async def providing(answer: Answer, host: str = "127.0.0.1", port: int = 0) -> AsyncGenerator[Provider, None]:
-    provider = Provider(answer)
-    listening = await asyncio.start_server(provider.serve, host, port)
-    provider.port = listening.sockets[0].getsockname()[1]
-    try:
-        yield provider
-    finally:
-        listening.close()
 
 
 @asynccontextmanager
@@ -84,14 +47,14 @@ USAGE = sse({"choices": [], "usage": {"prompt_tokens": 2, "completion_tokens": 1
 WHOLE = HEAD + piece(TEXT + END + USAGE + b"data: [DONE]\n\n") + b"0\r\n\r\n"
 
 
-async def whole(_: Provider, writer: asyncio.StreamWriter) -> None:
+async def whole(_: RawServer, writer: asyncio.StreamWriter) -> None:
     writer.write(WHOLE)
 
 
 def beating(*events: bytes) -> Answer:
     """These, then heartbeats until the client leaves."""
 
-    async def answer(_: Provider, writer: asyncio.StreamWriter) -> None:
+    async def answer(_: RawServer, writer: asyncio.StreamWriter) -> None:
         writer.write(HEAD + piece(b"".join(events)))
         while not writer.is_closing():
             writer.write(piece(b": beat\n\n"))
@@ -121,7 +84,7 @@ async def test_an_answer_whose_body_stays_open_with_heartbeats_is_whole(
 ) -> None:
     monkeypatch.setattr(pace, "END_SIGNAL", 0.1)
     monkeypatch.setattr(pace, "LAST_USAGE", 0.2)
-    async with providing(beating(TEXT, END, USAGE if usage else b"")) as provider, model_at(provider.port) as model:
+    async with serving(beating(TEXT, END, USAGE if usage else b"")) as provider, model_at(provider.port) as model:
         call = asked()
         call = Call(call.model, call.messages, taker=Directly()) if taken else call
         async with asyncio.timeout(10):
@@ -135,7 +98,7 @@ async def test_an_answer_whose_body_stays_open_with_heartbeats_is_whole(
 
 @pytest.mark.parametrize("taken", [False, True], ids=["iterated", "taken"])
 async def test_heartbeats_do_not_put_off_the_deadline_between_chunks(taken: bool) -> None:
-    async with providing(beating(TEXT)) as provider, model_at(provider.port, chunk_timeout=0.2) as model:
+    async with serving(beating(TEXT)) as provider, model_at(provider.port, chunk_timeout=0.2) as model:
         call = asked()
         call = Call(call.model, call.messages, taker=Directly()) if taken else call
         async with asyncio.timeout(10):
@@ -148,12 +111,12 @@ async def test_the_second_choice_is_waited_for_when_the_first_has_ended() -> Non
     other = TEXT.replace(b'"index": 0', b'"index": 1') + END.replace(b'"index": 0', b'"index": 1')
     told = asyncio.Event()
 
-    async def answer(_: Provider, writer: asyncio.StreamWriter) -> None:
+    async def answer(_: RawServer, writer: asyncio.StreamWriter) -> None:
         writer.write(HEAD + piece(TEXT + END))
         await told.wait()
         writer.write(piece(other + USAGE + b"data: [DONE]\n\n") + b"0\r\n\r\n")
 
-    async with providing(answer) as provider, model_at(provider.port) as model:
+    async with serving(answer) as provider, model_at(provider.port) as model:
         heard = Heard()
         async with aclosing(model.stream(asked(params={"n": 2}))) as stream:
             async for parts in stream:
@@ -163,14 +126,14 @@ async def test_the_second_choice_is_waited_for_when_the_first_has_ended() -> Non
 
 
 async def test_a_reset_after_a_whole_answer_is_no_failure() -> None:
-    async def answer(_: Provider, writer: asyncio.StreamWriter) -> None:
+    async def answer(_: RawServer, writer: asyncio.StreamWriter) -> None:
         writer.write(HEAD + piece(TEXT))
         await writer.drain()
         writer.write(piece(END + USAGE))
         await writer.drain()
         writer.close()
 
-    async with providing(answer) as provider, model_at(provider.port) as model:
+    async with serving(answer) as provider, model_at(provider.port) as model:
         heard = await listen(model, asked())
     assert heard.error is None
     assert heard.text == "hello"
@@ -180,11 +143,11 @@ async def test_a_plain_completion_in_place_of_a_stream_is_the_answer() -> None:
     choice = {"index": 0, "message": {"role": "assistant", "content": "plain"}, "finish_reason": "stop"}
     body = json.dumps({"choices": [choice], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}).encode()
 
-    async def answer(_: Provider, writer: asyncio.StreamWriter) -> None:
+    async def answer(_: RawServer, writer: asyncio.StreamWriter) -> None:
         head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
         writer.write(head % len(body) + body)
 
-    async with providing(answer) as provider, model_at(provider.port) as model:
+    async with serving(answer) as provider, model_at(provider.port) as model:
         heard = await listen(model, asked())
     assert heard.error is None
     assert (heard.text, heard.tokens[-1].output_tokens) == ("plain", 1)
@@ -213,7 +176,7 @@ async def two_addresses(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[int, 
 
 async def test_a_host_whose_first_address_is_dead_answers_by_its_second(two_addresses: int) -> None:
     async with (
-        providing(whole, "127.0.0.2", two_addresses) as provider,
+        serving(whole, "127.0.0.2", two_addresses) as provider,
         model_at(two_addresses, "provider.test") as model,
         asyncio.timeout(3),
     ):
@@ -238,42 +201,42 @@ async def test_the_families_of_a_host_take_turns(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_kept_connections_that_died_cost_no_call_an_error() -> None:
-    async def dies(provider: Provider, writer: asyncio.StreamWriter) -> None:
+    async def dies(provider: RawServer, writer: asyncio.StreamWriter) -> None:
         if provider.requests > 1 and provider.connections == 1:
             return writer.close()
         writer.write(WHOLE)
 
-    async with providing(dies) as provider, model_at(provider.port) as model:
+    async with serving(dies) as provider, model_at(provider.port) as model:
         assert (await listen(model, asked())).error is None
         assert (await listen(model, asked())).error is None
     assert (provider.connections, provider.requests) == (2, 3)
 
 
 async def test_a_new_connection_that_dies_without_an_answer_is_not_tried_again() -> None:
-    async def dies(_: Provider, writer: asyncio.StreamWriter) -> None:
+    async def dies(_: RawServer, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
-    async with providing(dies) as provider, model_at(provider.port) as model:
+    async with serving(dies) as provider, model_at(provider.port) as model:
         assert (await listen(model, asked())).failed.code == "connection"
     assert provider.requests == 1
 
 
 async def test_a_kept_connection_that_dies_within_its_answer_is_not_tried_again() -> None:
-    async def dies(provider: Provider, writer: asyncio.StreamWriter) -> None:
+    async def dies(provider: RawServer, writer: asyncio.StreamWriter) -> None:
         if provider.requests > 1:
             writer.write(b"HTTP/1.1 200 OK\r\n")
             await writer.drain()
             return writer.close()
         writer.write(WHOLE)
 
-    async with providing(dies) as provider, model_at(provider.port) as model:
+    async with serving(dies) as provider, model_at(provider.port) as model:
         assert (await listen(model, asked())).error is None
         assert (await listen(model, asked())).failed.code == "connection"
     assert provider.requests == 2
 
 
 def redirecting(status: int, location: str) -> Answer:
-    async def answer(provider: Provider, writer: asyncio.StreamWriter) -> None:
+    async def answer(provider: RawServer, writer: asyncio.StreamWriter) -> None:
         if provider.requests > 1:
             return writer.write(WHOLE)
         writer.write(b"HTTP/1.1 %d X\r\nlocation: %b\r\ncontent-length: 0\r\n\r\n" % (status, location.encode()))
@@ -284,9 +247,9 @@ def redirecting(status: int, location: str) -> Answer:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("engine_host", ["127.0.0.1", "127.0.0.2"])
 async def test_a_redirect_to_another_host_or_port_is_refused(status: int, engine_host: str) -> None:
-    async with providing(whole, engine_host) as other:
+    async with serving(whole, engine_host) as other:
         answer = redirecting(status, f"http://{engine_host}:{other.port}/v1/chat/completions")
-        async with providing(answer) as provider, model_at(provider.port) as model:
+        async with serving(answer) as provider, model_at(provider.port) as model:
             heard = await listen(model, asked())
     assert heard.failed.code == "not_found"
     assert "redirects" in str(heard.failed)
@@ -294,20 +257,20 @@ async def test_a_redirect_to_another_host_or_port_is_refused(status: int, engine
 
 
 async def test_a_redirect_within_the_host_is_followed() -> None:
-    async with providing(redirecting(307, "/v2/chat/completions")) as provider, model_at(provider.port) as model:
+    async with serving(redirecting(307, "/v2/chat/completions")) as provider, model_at(provider.port) as model:
         heard = await listen(model, asked())
     assert heard.error is None
     assert provider.requests == 2
 
 
 async def test_an_error_body_without_an_end_is_read_to_a_bound() -> None:
-    async def answer(_: Provider, writer: asyncio.StreamWriter) -> None:
+    async def answer(_: RawServer, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 X\r\ntransfer-encoding: chunked\r\n\r\n")
         while not writer.is_closing():
             writer.write(piece(b"y" * 8192))
             await writer.drain()
 
-    async with providing(answer) as provider, model_at(provider.port) as model, asyncio.timeout(10):
+    async with serving(answer) as provider, model_at(provider.port) as model, asyncio.timeout(10):
         heard = await listen(model, asked())
         await provider.left.wait()
     assert heard.failed.code == "invalid_request"

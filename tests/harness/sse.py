@@ -16,6 +16,10 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+import h11
+
+from harness.http1 import Response, request
+
 READ_SIZE = 64 * 1024
 
 
@@ -64,14 +68,22 @@ class Incomplete(Exception):
 class Stream:
     """An open response. ``frames`` holds what was read, comments left out; ``raw`` every byte of the body."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, method: str) -> None:
         self._reader, self._writer = reader, writer
+        self._response = Response(method)
+        self._pieces: list[bytes] = []
         self._lines = b""
-        self.status = 0
-        self.headers: dict[str, str] = {}
         self.raw = b""
         self.frames: list[Frame] = []
         self.comments = 0
+
+    @property
+    def status(self) -> int:
+        return self._response.status
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return self._response.headers
 
     @property
     def text(self) -> str:
@@ -89,28 +101,24 @@ class Stream:
     def done(self) -> bool:
         return bool(self.frames) and self.frames[-1].done
 
-    async def _open(self, head: bytes) -> None:
-        self._writer.write(head)
+    async def _open(self, request: bytes) -> None:
+        self._writer.write(request)
         await self._writer.drain()
-        lines = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        self.status = int(lines[0].split(" ")[1])
-        for line in filter(None, lines[1:]):
-            name, _, value = line.partition(":")
-            self.headers[name.lower()] = value.strip()
+        while not self.status:
+            data = await self._reader.read(READ_SIZE)
+            if not data:
+                raise asyncio.IncompleteReadError(b"", None)
+            self._pieces += self._response.feed(data)
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """The body as its HTTP chunks come; `Incomplete` when it is cut."""
         try:
-            if "content-length" in self.headers:
-                yield await self._reader.readexactly(int(self.headers["content-length"]))
-            elif self.headers.get("transfer-encoding") == "chunked":
-                while size := int((await self._reader.readuntil(b"\r\n")).split(b";")[0], 16):
-                    yield (await self._reader.readexactly(size + 2))[:-2]
-                await self._reader.readuntil(b"\r\n")
-            else:
-                while piece := await self._reader.read(READ_SIZE):
-                    yield piece
-        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            while self._pieces or not self._response.complete:
+                if self._pieces:
+                    yield self._pieces.pop(0)
+                else:
+                    self._pieces += self._response.feed(await self._reader.read(READ_SIZE))
+        except (h11.RemoteProtocolError, ConnectionError) as error:
             raise Incomplete(f"cut after {len(self.raw)} bytes and {len(self.frames)} frames: {error!r}") from error
 
     async def body(self) -> bytes:
@@ -180,7 +188,8 @@ async def opened(
         raise
     limit = 64 * 1024 * 1024 if receive_buffer is None else receive_buffer
     reader, writer = await asyncio.open_connection(sock=raw, limit=limit)
-    stream = Stream(reader, writer)
+    method = method or ("GET" if body is None else "POST")
+    stream = Stream(reader, writer, method)
     try:
         await stream._open(_request(parts.netloc, url, body, method, dict(headers or {}), after))
         yield stream
@@ -188,7 +197,7 @@ async def opened(
         stream.close()
 
 
-def _request(host: str, url: str, body: Any, method: str | None, headers: dict[str, str], after: str | None) -> bytes:
+def _request(host: str, url: str, body: Any, method: str, headers: dict[str, str], after: str | None) -> bytes:
     payload = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
     target = urlsplit(url)._replace(scheme="", netloc="").geturl() or "/"
     lines = {"host": host, "accept": "text/event-stream", "connection": "close"}
@@ -196,9 +205,7 @@ def _request(host: str, url: str, body: Any, method: str | None, headers: dict[s
         lines |= {"content-type": "application/json", "content-length": str(len(payload))}
     if after is not None:
         lines["last-event-id"] = after
-    head = [f"{method or ('GET' if body is None else 'POST')} {target} HTTP/1.1"]
-    head += [f"{name}: {value}" for name, value in (lines | headers).items()]
-    return "\r\n".join([*head, "", ""]).encode() + payload
+    return request(method, target, lines | headers, payload)
 
 
 async def fetch(url: str, **request: Any) -> tuple[int, Any]:

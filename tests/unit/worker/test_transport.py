@@ -6,59 +6,23 @@ import asyncio
 import gzip
 import ssl
 import subprocess
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx2
 import pytest
+from harness.http1 import Answer, RawServer, serving
 from railstream_engine.providers.http.exchange import LIMITS
 from railstream_engine.providers.http.transport import DirectTransport, body_of, direct_transport
 
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
-Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-class Server:
-    """Reads requests with a body and answers each as it is told."""
-
-    def __init__(self, answer: Answer) -> None:
-        self._answer = answer
-        self.port = 0
-        self.connections = 0
-        self.left = asyncio.Event()
-        self.heads: list[bytes] = []
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                self.heads.append(head)
-                length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-                await reader.readexactly(length)
-                await self._answer(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            self.left.set()
-            writer.close()
-
-
-@asynccontextmanager
-async def serving(answer: Answer, context: ssl.SSLContext | None = None) -> AsyncGenerator[Server, None]:
-    server = Server(answer)
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0, ssl=context)
-    server.port = listening.sockets[0].getsockname()[1]
-    try:
-        yield server
-    finally:
-        listening.close()  # and no waiting for its connections, as `async with` does since Python 3.12.1
 
 
 def says(*writes: bytes, close: bool = False) -> Answer:
     """Write these, each by itself; then leave, perhaps."""
 
-    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def answer(_: RawServer, writer: asyncio.StreamWriter) -> None:
         for data in writes:
             writer.write(data)
             await writer.drain()
@@ -71,7 +35,7 @@ def says(*writes: bytes, close: bool = False) -> Answer:
 
 @asynccontextmanager
 async def asking(
-    server: Server, transport: DirectTransport, *, scheme: str = "http", read: float = 5
+    server: RawServer, transport: DirectTransport, *, scheme: str = "http", read: float = 5
 ) -> AsyncGenerator[httpx2.Response, None]:
     client = httpx2.AsyncClient(transport=transport, timeout=httpx2.Timeout(read, connect=5))
     url = f"{scheme}://127.0.0.1:{server.port}/v1/x?y=1"
@@ -225,7 +189,7 @@ async def test_tls_with_a_certificate_that_is_checked(certificate: Path, transpo
     ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     ours.load_cert_chain(certificate, f"{certificate}.key")
     trusting = DirectTransport(keep=1, expiry=30, ssl_context=ssl.create_default_context(cafile=certificate))
-    async with serving(says(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"), ours) as server:
+    async with serving(says(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"), context=ours) as server:
         async with asking(server, trusting, scheme="https") as response:
             assert await read(response) == b"ok"
         with pytest.raises(httpx2.ConnectError, match=r"(?i)certificate"):
