@@ -13,7 +13,8 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=cache,targ
 COPY deploy/build.lock /build/
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf --mount=type=cache,target=/root/.cache/pip \
     pip install --require-hashes -r /build/build.lock
-COPY pyproject.toml README.md LICENSE /build/
+COPY pyproject.toml LICENSE /build/
+COPY docs/package.md /build/docs/
 COPY shared /build/shared
 COPY gateway /build/gateway
 COPY worker /build/worker
