@@ -29,13 +29,13 @@ log = logging.getLogger(__name__)
 
 
 class Run(msgspec.Struct, frozen=True):
-    """One run at the provider. ``asked``: digest of the messages and options that it answers."""
+    """One run at the provider. ``digest``: of the messages and options that it answers."""
 
     id: str
     call: str
     """The call that began it: ``<attempt>.<n>``. Its usage is recorded under that name, whoever reads it."""
     model: str
-    asked: str
+    digest: str
 
 
 class KeptRuns:
@@ -84,7 +84,7 @@ class KeptRuns:
             return ""
         run = self._current = self._reread = self._found
         self._found = None
-        if run.asked != asked_of(call):
+        if run.digest != digest_of(call):
             self.is_gone = True
             raise CallError("the run that was begun answers other messages than these", code="not_found")
         return run.id
@@ -93,7 +93,7 @@ class KeptRuns:
         if self._current is not None:  # another model, or another question, has taken its place
             self._replaced = asyncio.get_running_loop().create_task(self._cancel(self._current))
         name = call.request_id.partition(".")[2]
-        kept = self._current = Run(run, name, call.model, asked_of(call))
+        kept = self._current = Run(run, name, call.model, digest_of(call))
         self._storing = asyncio.get_running_loop().create_task(self._keep(kept))
 
     async def stored(self) -> None:
@@ -161,11 +161,11 @@ class KeptRuns:
         return bool(stored)
 
 
-def asked_of(call: Call) -> str:
+def digest_of(call: Call) -> str:
     """Digest of what a call asks: a run answers these messages and options, and no others."""
-    asked = [list(call.messages), dict(call.params)]
+    question = [list(call.messages), dict(call.params)]
     try:
-        encoded = msgspec.json.encode(asked)
+        encoded = msgspec.json.encode(question)
     except UnicodeEncodeError:  # half a surrogate pair
-        encoded = json.dumps(asked).encode()
+        encoded = json.dumps(question).encode()
     return hashlib.sha256(encoded).hexdigest()[:32]
