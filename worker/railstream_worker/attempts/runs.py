@@ -35,6 +35,7 @@ class Run(msgspec.Struct, frozen=True):
     call: str
     """The call that began it: ``<attempt>.<n>``. Its usage is recorded under that name, whoever reads it."""
     model: str
+    """Which of the job's models has it: its provider, name and address."""
     digest: str
 
 
@@ -58,7 +59,7 @@ class KeptRuns:
         self._attempt = attempt
         self._field = field
         self._leaves = leaves
-        self._keepers = {keeper.name: keeper for keeper in run_keepers(model)}
+        self._keepers = {_place_of(keeper): keeper for keeper in run_keepers(model)}
         self._found = found
         self._current: Run | None = None
         self._storing: asyncio.Task[None] | None = None
@@ -89,11 +90,11 @@ class KeptRuns:
             raise CallError("the run that was begun answers other messages than these", code="not_found")
         return run.id
 
-    def begun(self, run: str, call: Call) -> None:
+    def begun(self, run: str, call: Call, model: ChatModel) -> None:
         if self._current is not None:  # another model, or another question, has taken its place
             self._replaced = asyncio.get_running_loop().create_task(self._cancel(self._current))
         name = call.request_id.partition(".")[2]
-        kept = self._current = Run(run, name, call.model, digest_of(call))
+        kept = self._current = Run(run, name, _place_of(model), digest_of(call))
         self._storing = asyncio.get_running_loop().create_task(self._keep(kept))
 
     async def stored(self) -> None:
@@ -159,6 +160,10 @@ class KeptRuns:
             log.exception("request %s: the run of its provider cannot be kept", self._job.id)
             return True
         return bool(stored)
+
+
+def _place_of(model: ChatModel) -> str:
+    return f"{model.provider}/{model.name}@{model.address}:{model.port}"
 
 
 def digest_of(call: Call) -> str:

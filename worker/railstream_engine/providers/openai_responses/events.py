@@ -8,6 +8,7 @@ text that a break has lost is noticed there.
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any, Final
 
@@ -31,6 +32,8 @@ FIELDS: Final = {
 }
 ENDINGS: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 INCOMPLETE: Final = {"max_output_tokens": "length", "max_messages": "length", "content_filter": "content_filter"}
+_RUN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:=-]{0,511}")
+"""What the id of a run may be: it stands in URLs and in Redis."""
 MOST_ITEMS: Final = 4096
 """Of one output; a greater index is a fault of the provider."""
 
@@ -146,7 +149,7 @@ class ResponseReader(EventLines):
 
     def _inform(self, response: dict[str, Any], parts: list[Part]) -> None:
         id, model = response.get("id"), response.get("model")
-        if not isinstance(id, str) or not id:
+        if not isinstance(id, str) or not _RUN.fullmatch(id):
             raise TypeError
         self._position.named(id)
         if not self._informed:

@@ -51,7 +51,7 @@ class ResponsesModel(OpenAIModel):
         position, stored = Position(), runs is None
         if runs is not None:
             position.id = runs.read_again(call)
-            position.on_begun = lambda run: runs.begun(run, call)
+            position.on_begun = lambda run: runs.begun(run, call, self)
         try:
             async with aclosing(self._read(call, position)) as stream:
                 async for parts in stream:
