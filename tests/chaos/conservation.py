@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chaos.clients import Client
-from chaos.world import CONTINUING, World
+from chaos.world import CONTINUING, KEEPING, World
 from harness.sse import opened
 from railstream import keys
 from railstream.ids import EventId, parse_event_id
@@ -20,6 +20,8 @@ from railstream.ids import EventId, parse_event_id
 TERMINAL = {b"finished", b"blocked", b"failed", b"cancelled"}
 
 Entry = tuple[EventId, bytes, bytes]
+
+KINDS = {CONTINUING: "of models that continue", KEEPING: "of providers that keep runs"}
 
 
 @dataclass
@@ -50,9 +52,7 @@ async def check(world: World, clients: list[Client], *, replays: int = 20) -> Ve
         verdict.counts["requests"] += 1
         verdict.counts["resumes"] += max(0, client.connections - 1 - client.refusals)
         verdict.counts["asked again after a lost job"] += client.asked_again
-        verdict.counts[
-            "of models that continue" if client.question.config == CONTINUING else "of models that do not"
-        ] += 1
+        verdict.counts[KINDS.get(client.question.config, "of models that do not")] += 1
         verdict.counts["gaps said"] += len(client.before_gaps)
         if client.before_gaps and not client.forgotten:
             verdict.breach("lost", client, "it was told of a gap, and nothing had been forgotten")

@@ -59,6 +59,7 @@ def table(found: dict[str, Any]) -> str:
     rows.append(("connections that clients cut or lost, and resumed", seen.get("resumes", 0)))
     rows.append(("requests to a model that continues its own text", seen.get("of models that continue", 0)))
     rows.append(("requests to a model that does not", seen.get("of models that do not", 0)))
+    rows.append(("requests to a provider that keeps the run", seen.get("of providers that keep runs", 0)))
     wide = max(len(name) for name, _ in rows)
     lines = [f"| {'fault'.ljust(wide)} | injected |", f"|{'-' * (wide + 2)}|---------:|"]
     lines += [f"| {name.ljust(wide)} | {count:8} |" for name, count in rows]

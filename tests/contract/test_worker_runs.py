@@ -7,12 +7,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from contract.test_worker import QUICK, Entry, Queue, ended, log_of, nothing_pends, queue, released, says, text_of
+from contract.test_worker import QUICK, Entry, Queue, ended, nothing_pends, queue, released, says, text_of
 from harness.stack import Stack
 from harness.waiting import until
 from railstream import events, keys
 from railstream.job import Job, Operation
 from railstream.testing import directive
+from railstream.testing.ledger import Ledger
 from redis.asyncio import Redis
 
 __all__ = ["queue"]
@@ -43,11 +44,23 @@ async def kept(redis: Redis, job: Job) -> None:
     await until(asked, what="the run is stored")
 
 
-async def killed_and_taken_over(stack: Stack, redis: Redis, job: Job, after: int = 10) -> list[Entry]:
-    await released(redis, job, after)
+async def killed_and_taken_over(stack: Stack, redis: Redis, job: Job, held: int, *, runs: int = 1) -> list[Entry]:
+    """The log of a job whose worker is killed when its runs wait behind so many deltas, in all, and that goes on."""
+    await released(redis, job, held)
     stack.add_worker(**QUICK)
     await stack.workers[0].kill()
-    return await ended(redis, job, timeout=40)
+    await read_again(stack, times=1, runs=runs)
+    return await ended(redis, job)
+
+
+async def read_again(stack: Stack, *, times: int, runs: int = 1) -> None:
+    """Wait until each run has been read again so often, and let it go on."""
+
+    def reached(ledger: Ledger) -> bool:
+        return sum(entry.attached >= times for entry in ledger) >= runs
+
+    await stack.upstream.ledger.wait(until=reached, timeout=40)
+    stack.upstream.release()
 
 
 async def test_a_run_is_one_call_with_its_true_usage(start_stack: StartStack, redis: Redis, queue: Queue) -> None:
@@ -65,12 +78,12 @@ async def test_another_worker_reads_the_run_of_a_killed_one_and_no_token_is_bill
     start_stack: StartStack, redis: Redis, queue: Queue
 ) -> None:
     stack = await start(start_stack)
-    job = await queue({"words": 150, "rate": 60, "seed": 5})
-    log = await killed_and_taken_over(stack, redis, job)
+    job = await queue({"words": 150, "hold": 30, "seed": 5})
+    log = await killed_and_taken_over(stack, redis, job, 30)
     assert (text_of(log), log[-1][1]) == (says(words=150, seed=5), events.FINISHED)
     assert {data["reason"] for _, name, data in log if name == events.RESTARTED} == {"lease_expired"}
     (entry,) = stack.upstream.ledger
-    assert (entry.outcome, entry.tokens, entry.attached) == ("finished", 150, 1)
+    assert (entry.outcome, entry.tokens) == ("finished", 150)
     (usage,) = usages(log)
     assert (usage["call"], usage.get("outcome"), usage["output_tokens"]) == ("1.1", None, 150)
     assert "attempts" not in log[-1][2]["usage"]
@@ -79,23 +92,23 @@ async def test_another_worker_reads_the_run_of_a_killed_one_and_no_token_is_bill
 
 async def test_three_workers_in_turn_read_one_run(start_stack: StartStack, redis: Redis, queue: Queue) -> None:
     stack = await start(start_stack)
-    job = await queue({"words": 300, "rate": 40, "seed": 5})
-    await released(redis, job, 10)
+    job = await queue({"words": 60, "hold": 30, "seed": 5})
+    await released(redis, job, 30)
     for number in (1, 2):
         stack.add_worker(**QUICK)
         await stack.workers[number - 1].kill()
-        count = sum(name == events.CHUNK for _, name, _ in await log_of(redis, job))
-        await released(redis, job, count + 5)
+        await stack.upstream.ledger.wait(until=lambda ledger, n=number: ledger[0].attached >= n, timeout=40)
+    stack.upstream.release()
     log = await ended(redis, job)
-    assert text_of(log) == says(words=300, seed=5)
-    assert [call.tokens for call in stack.upstream.ledger] == [300]
+    assert text_of(log) == says(words=60, seed=5)
+    assert [call.tokens for call in stack.upstream.ledger] == [60]
     assert [usage["call"] for usage in usages(log)] == ["1.1"]
 
 
 async def test_reasoning_and_tool_calls_go_on_too(start_stack: StartStack, redis: Redis, queue: Queue) -> None:
     stack = await start(start_stack)
     call = {"name": "look", "arguments": {"for": "a train to " + "somewhere else " * 8}, "id": "call_a"}
-    job = await queue({"words": 4, "seed": 5, "reasoning": 4, "rate": 10, "tool_calls": [call]})
+    job = await queue({"words": 4, "seed": 5, "reasoning": 4, "hold": 12, "tool_calls": [call]})
     log = await killed_and_taken_over(stack, redis, job, 12)
     assert log[-1][2]["finish_reasons"] == ["tool_calls"]
     chunks = [data for _, name, data in log if name == events.CHUNK]
@@ -115,8 +128,7 @@ async def test_a_run_of_which_nothing_was_released_yet_is_read_again(
     await kept(redis, job)
     stack.add_worker(**QUICK)
     await stack.workers[0].kill()
-    await stack.upstream.ledger.wait(until=lambda ledger: ledger[0].attached > 0)
-    stack.upstream.release()
+    await read_again(stack, times=1)
     log = await ended(redis, job)
     assert text_of(log) == says(words=20, seed=5)
     assert [call.tokens for call in stack.upstream.ledger] == [20]
@@ -132,8 +144,8 @@ async def test_the_rails_read_a_run_from_its_start_and_judge_it_as_before(
         "output": {"flows": ["mask terms on output"], "streaming": {"enabled": True}},
     }
     stack = await start(start_stack, configs={"main": model() | {"rails": rails}})
-    job = await queue({"words": 200, "rate": 60, "seed": 5})
-    log = await killed_and_taken_over(stack, redis, job)
+    job = await queue({"words": 200, "hold": 40, "seed": 5})
+    log = await killed_and_taken_over(stack, redis, job, 20)
     plain = await queue({"words": 200, "seed": 5})
     assert text_of(log) == text_of(await ended(redis, plain))
     assert "***" in text_of(log)[:100]
@@ -192,10 +204,11 @@ async def test_a_drain_hands_the_run_over_and_does_not_cancel_it(
 ) -> None:
     stack = await start(start_stack, workers=0)
     await stack.add_worker(**QUICK, RAILSTREAM_DRAIN_TIMEOUT="0.2").ready()
-    job = await queue({"words": 400, "rate": 40, "seed": 5})
-    await released(redis, job, 5)
+    job = await queue({"words": 400, "hold": 30, "seed": 5})
+    await released(redis, job, 30)
     await stack.add_worker(**QUICK).ready()
     assert await stack.workers[0].terminate() == 0
+    await read_again(stack, times=1)
     log = await ended(redis, job)
     assert text_of(log) == says(words=400, seed=5)
     assert next(data["reason"] for _, name, data in log if name == events.RESTARTED) == "handed_over"
@@ -209,9 +222,11 @@ async def test_a_run_that_cannot_be_read_again_is_lost_as_the_config_says(
 ) -> None:
     given = {} if how == "fail" else {"on_worker_loss": how}
     stack = await start(start_stack, configs={"main": model(**given)})
-    job = await queue({"words": 300, "rate": 20, "seed": 5, "attach_for": 0})
-    await released(redis, job, 10)
-    log = await killed_and_taken_over(stack, redis, job)
+    job = await queue({"words": 60, "hold": 30, "times": 1, "seed": 5, "attach_for": 0})
+    await released(redis, job, 30)
+    stack.add_worker(**QUICK)
+    await stack.workers[0].kill()
+    log = await ended(redis, job, timeout=40)
     lost = usages(log)[0]
     assert (lost["call"], lost["outcome"], lost["chunks"] >= 10) == ("1.1", "lost", True)
     first, *others = await stack.upstream.ledger.wait(open=0)
@@ -221,7 +236,7 @@ async def test_a_run_that_cannot_be_read_again_is_lost_as_the_config_says(
         assert log[-1][2]["error"]["partial"] == text_of(log)
         assert (len(usages(log)), others) == (1, [])
     else:
-        assert (log[-1][1], text_of(log)) == (events.FINISHED, says(words=300, seed=5))
+        assert (log[-1][1], text_of(log)) == (events.FINISHED, says(words=60, seed=5))
         assert [usage["call"] for usage in usages(log)] == ["1.1", "2.1"]
         assert [part.get("outcome") for part in log[-1][2]["usage"]["attempts"]] == ["lost", None]
 
@@ -260,7 +275,8 @@ async def choices_of(redis: Redis, job: Job) -> list[dict[str, Any]]:
 
 
 async def flow(queue: Queue, **script: Any) -> Job:
-    asked = [{"words": 400, "rate": 40, "seed": seed} | script for seed in ("a", "b")]
+    """Of two operations, each of which waits behind 20 deltas."""
+    asked = [{"words": 60, "hold": 20, "seed": seed} | script for seed in ("a", "b")]
     operations = tuple(
         Operation(id=f"op-{number}", model="testing", configs=("main",), instruction=directive(**given))
         for number, given in enumerate(asked)
@@ -273,14 +289,12 @@ async def test_each_operation_of_a_flow_reads_its_own_run_again(
 ) -> None:
     stack = await start(start_stack)
     job = await flow(queue)
-    log = await killed_and_taken_over(stack, redis, job, 20)
+    log = await killed_and_taken_over(stack, redis, job, 40, runs=2)
     choices = await choices_of(redis, job)
     assert log[-1][2]["finish_reasons"] == ["stop", "stop"]
-    assert [of_operation(log, choices, index) for index in (0, 1)] == [
-        says(words=400, seed=seed) for seed in ("a", "b")
-    ]
-    assert [(call.outcome, call.tokens) for call in stack.upstream.ledger] == [("finished", 400)] * 2
-    assert sorted((usage["call"], usage["output_tokens"]) for usage in usages(log)) == [("1.0.1", 400), ("1.1.1", 400)]
+    assert [of_operation(log, choices, index) for index in (0, 1)] == [says(words=60, seed=seed) for seed in ("a", "b")]
+    assert [(call.outcome, call.tokens) for call in stack.upstream.ledger] == [("finished", 60)] * 2
+    assert sorted((usage["call"], usage["output_tokens"]) for usage in usages(log)) == [("1.0.1", 60), ("1.1.1", 60)]
 
 
 async def test_a_cancelled_flow_cancels_the_runs_of_its_operations(
@@ -288,7 +302,7 @@ async def test_a_cancelled_flow_cancels_the_runs_of_its_operations(
 ) -> None:
     stack = await start(start_stack)
     job = await flow(queue)
-    await released(redis, job, 20)
+    await released(redis, job, 40)
     await redis.hset(keys.request(job.id), "cancel", "request")
     await redis.publish(keys.CANCEL_CHANNEL, job.id)
     entries = await stack.upstream.ledger.wait(open=0, timeout=5)

@@ -87,25 +87,28 @@ class ResponseEvents:
         return [created, self._of_response("response.in_progress")]
 
     def delta(self, delta: Delta, encoded: bytes) -> list[bytes]:
-        said = msgspec.json.decode(encoded)
-        if calls := said.get("tool_calls"):
+        fields = msgspec.json.decode(encoded)
+        if calls := fields.get("tool_calls"):
             return self._tool(calls[0])
-        if text := said.get("reasoning_content") or said.get("reasoning"):
+        if text := fields.get("reasoning_content") or fields.get("reasoning"):
             item = {"type": "reasoning", "summary": [{"type": "summary_text", "text": ""}]}
             start = self._start("reasoning", item)
-            return [*start, self._said("response.reasoning_summary_text.delta", text, summary_index=0)]
-        field = "refusal" if said.get("refusal") else "output_text"
+            return [*start, self._text_delta("response.reasoning_summary_text.delta", text, summary_index=0)]
+        field = "refusal" if fields.get("refusal") else "output_text"
         key = "refusal" if field == "refusal" else "text"
         part: dict[str, Any] = {"type": field, key: ""}
         start = self._start(field, {"type": "message", "role": "assistant", "content": [part]})
-        return [*start, self._said(f"response.{field}.delta", said.get("refusal") or said.get("content") or "")]
+        return [
+            *start,
+            self._text_delta(f"response.{field}.delta", fields.get("refusal") or fields.get("content") or ""),
+        ]
 
     def _tool(self, fragment: Mapping[str, Any]) -> list[bytes]:
         function = fragment.get("function", {})
         if fragment.get("id"):
             item = {"type": "function_call", "call_id": fragment["id"], "name": function["name"], "arguments": ""}
             return self._start(f"tool {fragment['index']}", item)
-        return [self._said("response.function_call_arguments.delta", function.get("arguments", ""))]
+        return [self._text_delta("response.function_call_arguments.delta", function.get("arguments", ""))]
 
     def _start(self, kind: str, item: dict[str, Any]) -> list[bytes]:
         if kind == self._kind:
@@ -174,7 +177,7 @@ class ResponseEvents:
     def _of_item(self) -> dict[str, Any]:
         return self._place | {"item_id": self._output[-1]["id"]}
 
-    def _said(self, type: str, text: str, **more: Any) -> bytes:
+    def _text_delta(self, type: str, text: str, **more: Any) -> bytes:
         self._text += text
         if type in ("response.output_text.delta", "response.refusal.delta"):
             more |= {"content_index": 0}

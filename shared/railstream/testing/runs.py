@@ -106,8 +106,8 @@ class Run:
         await self._released.wait()
 
     def _fail(self, written: int) -> None:
-        said = {"code": "server_error", "message": "the testing upstream fails here, as it was told to"}
-        self._add([self._state.end("failed", written, said)], written)
+        failure = {"code": "server_error", "message": "the testing upstream fails here, as it was told to"}
+        self._add([self._state.end("failed", written, failure)], written)
         self._ledger.close(self.call.entry, "fault")
 
 
@@ -153,14 +153,14 @@ class Runs:
             return response.json(200, run.response)
         limit = run.call.script.attach_for
         if not run.background or not run.call.entry.stream:
-            said = "This response cannot be streamed: it was not created with background and stream."
+            refusal = "This response cannot be streamed: it was not created with background and stream."
         elif time.monotonic() - run.began > limit:
-            said = f"This response can no longer be streamed because it is more than {limit / 60:g} minutes old."
+            refusal = f"This response can no longer be streamed because it is more than {limit / 60:g} minutes old."
         else:
             run.call.entry.attached += 1
             self._ledger.changed()
             return await self._attach(run, response, int(request.query.get("starting_after", "-1")))
-        response.json(400, error(said, 400))
+        response.json(400, error(refusal, 400))
 
     def _cancel(self, run: Run, response: Response) -> None:
         if not run.background:

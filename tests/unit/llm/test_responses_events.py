@@ -70,6 +70,8 @@ def test_events_that_nobody_knows_are_left_out_whatever_their_fields_are() -> No
         text("x") | {"sequence_number": "one"},
         {"type": "response.completed", "response": "done"},
         {"type": "response.completed", "response": {"id": 5}},
+        {"type": "response.in_progress", "response": {"id": "../files"}},
+        {"type": "response.in_progress", "response": {"id": "r" * 1000}},
         {"type": "response.completed", "response": {"id": "resp_1", "usage": {"input_tokens": "many"}}},
         {"type": "response.completed", "response": {"id": "resp_1", "output": ["text"]}},
         {"type": "response.completed", "response": {"id": "resp_2"}},

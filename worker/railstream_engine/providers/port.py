@@ -48,8 +48,8 @@ class Runs(Protocol):
     def read_again(self, call: Call) -> str:
         """The run that the call is to go on with; empty when it begins one. Raises ``CallError``: it cannot."""
 
-    def begun(self, run: str, call: Call) -> None:
-        """The provider has begun a run: it is being stored from now on."""
+    def begun(self, run: str, call: Call, model: ChatModel) -> None:
+        """The model's provider has begun a run: it is being stored from now on."""
 
     async def stored(self) -> None:
         """Wait until the run is stored. Nothing of it may be released before."""

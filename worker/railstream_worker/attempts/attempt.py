@@ -103,6 +103,7 @@ class Attempt:
             if self._stop is None:
                 raise
             if self._stop is Stop.DRAIN:
+                await self._runs.stored()
                 await tools.leases.hand_back(arrival.entry, arrival.deliveries)
         except Exception as error:
             await self._let_go(error)

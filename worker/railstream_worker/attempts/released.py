@@ -42,6 +42,10 @@ class LostCalls:
         """The call of a run that its provider keeps: later attempts have read the same run."""
         self._runs[call.rpartition(".")[0].partition(".")[2]] = call
 
+    def unfollow(self, call: str) -> None:
+        """The run of a call is of no use here: it is lost as any other call."""
+        self._runs = {answer: run for answer, run in self._runs.items() if run != call}
+
     def of_run(self, call: str) -> tuple[str, int, int] | None:
         """The call of such a run, with what was released of it; ``None`` when it has left its usage."""
         maker = call.rpartition(".")[0]
@@ -49,8 +53,8 @@ class LostCalls:
 
     def _owner(self, maker: str) -> str:
         """The maker of the call that a chunk belongs to."""
-        attempt, _, lane = maker.partition(".")
-        run = self._runs.get(lane, "")
+        attempt, _, answer = maker.partition(".")
+        run = self._runs.get(answer, "")
         later = run and int(attempt) > int(run.partition(".")[0])
         return run.rpartition(".")[0] if later else maker
 

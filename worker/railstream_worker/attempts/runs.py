@@ -29,13 +29,14 @@ log = logging.getLogger(__name__)
 
 
 class Run(msgspec.Struct, frozen=True):
-    """One run at the provider. ``asked``: digest of the messages and options that it answers."""
+    """One run at the provider. ``digest``: of the messages and options that it answers."""
 
     id: str
     call: str
     """The call that began it: ``<attempt>.<n>``. Its usage is recorded under that name, whoever reads it."""
     model: str
-    asked: str
+    """Which of the job's models has it: its provider, name and address."""
+    digest: str
 
 
 class KeptRuns:
@@ -58,7 +59,7 @@ class KeptRuns:
         self._attempt = attempt
         self._field = field
         self._leaves = leaves
-        self._keepers = {keeper.name: keeper for keeper in run_keepers(model)}
+        self._keepers = {_place_of(keeper): keeper for keeper in run_keepers(model)}
         self._found = found
         self._current: Run | None = None
         self._storing: asyncio.Task[None] | None = None
@@ -84,16 +85,16 @@ class KeptRuns:
             return ""
         run = self._current = self._reread = self._found
         self._found = None
-        if run.asked != asked_of(call):
+        if run.digest != digest_of(call):
             self.is_gone = True
             raise CallError("the run that was begun answers other messages than these", code="not_found")
         return run.id
 
-    def begun(self, run: str, call: Call) -> None:
+    def begun(self, run: str, call: Call, model: ChatModel) -> None:
         if self._current is not None:  # another model, or another question, has taken its place
             self._replaced = asyncio.get_running_loop().create_task(self._cancel(self._current))
         name = call.request_id.partition(".")[2]
-        kept = self._current = Run(run, name, call.model, asked_of(call))
+        kept = self._current = Run(run, name, _place_of(model), digest_of(call))
         self._storing = asyncio.get_running_loop().create_task(self._keep(kept))
 
     async def stored(self) -> None:
@@ -161,11 +162,15 @@ class KeptRuns:
         return bool(stored)
 
 
-def asked_of(call: Call) -> str:
+def _place_of(model: ChatModel) -> str:
+    return f"{model.provider}/{model.name}@{model.address}:{model.port}"
+
+
+def digest_of(call: Call) -> str:
     """Digest of what a call asks: a run answers these messages and options, and no others."""
-    asked = [list(call.messages), dict(call.params)]
+    question = [list(call.messages), dict(call.params)]
     try:
-        encoded = msgspec.json.encode(asked)
+        encoded = msgspec.json.encode(question)
     except UnicodeEncodeError:  # half a surrogate pair
-        encoded = json.dumps(asked).encode()
+        encoded = json.dumps(question).encode()
     return hashlib.sha256(encoded).hexdigest()[:32]

@@ -8,6 +8,7 @@ text that a break has lost is noticed there.
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import Any, Final
 
@@ -18,10 +19,10 @@ from railstream_engine.providers.faults import answered
 from railstream_engine.providers.http.error_events import error_of
 from railstream_engine.providers.http.event_lines import EventLines
 from railstream_engine.providers.openai.events import finish_reason
+from railstream_engine.providers.openai_responses.parts import delta_of, token_count, tool_delta
 from railstream_engine.providers.openai_responses.position import Position
-from railstream_engine.providers.port import Delta, Finish, Part, ResponseInfo, TokenCount
+from railstream_engine.providers.port import Delta, Finish, Part, ResponseInfo
 from railstream_engine.providers.tool_indexes import MOST_CALLS
-from railstream_engine.providers.usage_counts import counted, part_of
 
 FIELDS: Final = {
     "response.output_text.delta": "content",
@@ -31,6 +32,8 @@ FIELDS: Final = {
 }
 ENDINGS: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 INCOMPLETE: Final = {"max_output_tokens": "length", "max_messages": "length", "content_filter": "content_filter"}
+_RUN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:=-]{0,511}")
+"""What the id of a run may be: it stands in URLs and in Redis."""
 MOST_ITEMS: Final = 4096
 """Of one output; a greater index is a fault of the provider."""
 
@@ -47,7 +50,6 @@ class _Event(msgspec.Struct, gc=False):
 
 
 _decode = msgspec.json.Decoder(_Event).decode
-_encode = msgspec.json.Encoder().encode
 
 
 class ResponseReader(EventLines):
@@ -105,10 +107,10 @@ class ResponseReader(EventLines):
             raise TypeError
         part = event.content_index if event.summary_index is None else event.summary_index
         if field == "reasoning_content" and event.summary_index and not self._has(field, item, event.summary_index):
-            parts.append(_delta(field, "\n\n"))  # each part of a summary is a paragraph
+            parts.append(delta_of(field, "\n\n"))  # each part of a summary is a paragraph
         self._position.gained(field, item, part or 0, text)
         if text:
-            parts.append(_delta(field, text))
+            parts.append(delta_of(field, text))
 
     def _has(self, field: str, item: int, part: int) -> bool:
         return (field, item, part) in self._position.lengths
@@ -130,7 +132,7 @@ class ResponseReader(EventLines):
             raise TypeError
         number = tools[place] = len(tools)
         function = {"name": name, "arguments": ""}
-        parts.append(_tool_delta({"index": number, "id": id, "type": "function", "function": function}))
+        parts.append(tool_delta({"index": number, "id": id, "type": "function", "function": function}))
 
     def _arguments(self, event: _Event, parts: list[Part]) -> None:
         item = _index(event.output_index)
@@ -143,13 +145,13 @@ class ResponseReader(EventLines):
             parts.append(self._fragment(item, event.delta))
 
     def _fragment(self, item: int, arguments: str) -> Delta:
-        return _tool_delta({"index": self._position.tools[item], "function": {"arguments": arguments}})
+        return tool_delta({"index": self._position.tools[item], "function": {"arguments": arguments}})
 
     def _inform(self, response: dict[str, Any], parts: list[Part]) -> None:
         id, model = response.get("id"), response.get("model")
-        if not isinstance(id, str) or not id:
+        if not isinstance(id, str) or not _RUN.fullmatch(id):
             raise TypeError
-        self._position.told(id)
+        self._position.named(id)
         if not self._informed:
             self._informed = True
             parts.append(ResponseInfo(id, model if isinstance(model, str) else ""))
@@ -187,48 +189,32 @@ class ResponseReader(EventLines):
         if kind == "message":
             for number, part in enumerate(item.get("content") or ()):
                 field = "refusal" if part.get("type") == "refusal" else "content"
-                self._untold(field, place, number, part.get("text" if field == "content" else "refusal"), parts)
+                self._fill_in(field, place, number, part.get("text" if field == "content" else "refusal"), parts)
         elif kind == "reasoning":
             for number, part in enumerate(item.get("summary") or ()):
-                self._untold("reasoning_content", place, number, part.get("text"), parts)
+                self._fill_in("reasoning_content", place, number, part.get("text"), parts)
         elif kind == "function_call":
             self._call(place, item, parts)
-            self._untold("arguments", place, 0, item.get("arguments"), parts)
+            self._fill_in("arguments", place, 0, item.get("arguments"), parts)
 
-    def _untold(self, field: str, place: int, part: int, text: Any, parts: list[Part]) -> None:
+    def _fill_in(self, field: str, place: int, part: int, text: Any, parts: list[Part]) -> None:
         known = self._position.lengths.get((field, place, part), 0)
         if not isinstance(text, str) or known >= len(text):
             return
         if known:
             if self._position.connections > 1 and field != "reasoning_content":
-                said = f"the provider sent {known} of {len(text)} characters of a text: events of its run are missing"
-                raise CallError(said, code="truncated")
+                message = (
+                    f"the provider sent {known} of {len(text)} characters of a text: events of its run are missing"
+                )
+                raise CallError(message, code="truncated")
             return
         self._position.gained(field, place, part, text)
-        parts.append(self._fragment(place, text) if field == "arguments" else _delta(field, text))
-
-
-def _delta(field: str, text: str) -> Delta:
-    try:
-        raw = _encode({field: text})
-    except UnicodeEncodeError:  # half a surrogate pair: legal JSON when escaped
-        raw = json.dumps({field: text}).encode()
-    if field == "content":
-        return Delta(0, raw, text, exact=True)
-    return Delta(0, raw, refusal=text, exact=True) if field == "refusal" else Delta(0, raw, reasoning=text, exact=True)
-
-
-def _tool_delta(fragment: dict[str, Any]) -> Delta:
-    try:
-        tools = _encode([fragment])
-    except UnicodeEncodeError:
-        tools = json.dumps([fragment]).encode()
-    return Delta(0, b'{"tool_calls":%b}' % tools, tools=tools)
+        parts.append(self._fragment(place, text) if field == "arguments" else delta_of(field, text))
 
 
 def _object(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise TypeError  # told by the reader of lines as an event of the wrong form
+        raise TypeError  # `EventLines` makes it an event of the wrong form
     return value
 
 
@@ -249,18 +235,3 @@ def _failure(response: dict[str, Any]) -> CallError:
         return CallError("the run was cancelled at the provider", code="provider", provider_code="cancelled")
     error = response.get("error")
     return answered(error if isinstance(error, dict) else {}, message="the provider's run failed")
-
-
-def token_count(usage: dict[str, Any]) -> TokenCount:
-    """The usage of a response as inclusive buckets, and in the form of chat completions."""
-    asked, said = counted(usage, "input_tokens"), counted(usage, "output_tokens")
-    of_input, of_output = part_of(usage, "input_tokens_details"), part_of(usage, "output_tokens_details")
-    cached, thought = counted(of_input, "cached_tokens"), counted(of_output, "reasoning_tokens")
-    raw = {
-        "prompt_tokens": asked,
-        "completion_tokens": said,
-        "total_tokens": asked + said,
-        "prompt_tokens_details": {"cached_tokens": cached},
-        "completion_tokens_details": {"reasoning_tokens": thought},
-    }
-    return TokenCount(asked, said, cached, counted(of_input, "cache_write_tokens"), thought, raw)

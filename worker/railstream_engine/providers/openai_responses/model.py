@@ -51,7 +51,7 @@ class ResponsesModel(OpenAIModel):
         position, stored = Position(), runs is None
         if runs is not None:
             position.id = runs.read_again(call)
-            position.on_begun = lambda run: runs.begun(run, call)
+            position.on_begun = lambda run: runs.begun(run, call, self)
         try:
             async with aclosing(self._read(call, position)) as stream:
                 async for parts in stream:
@@ -81,7 +81,7 @@ class ResponsesModel(OpenAIModel):
 
     async def _read(self, call: Call, position: Position) -> AsyncGenerator[Sequence[Part], None]:
         """The parts of a run, over as many connections as it takes."""
-        connection, said, retries = _Connection(self, position), "", 0
+        connection, partial, retries = _Connection(self, position), "", 0
         broke: CallError | None = None
         began = time.monotonic()
         while True:
@@ -93,10 +93,10 @@ class ResponsesModel(OpenAIModel):
                         yield parts
                 return
             except CallError as error:
-                error.partial = said = said + error.partial
+                error.partial = partial = partial + error.partial
                 opened = position.connections > before[1]
                 if broke is not None and not opened and error.code in REFUSES:
-                    broke.partial = said
+                    broke.partial = partial
                     raise broke from error  # the run is too old to be read again: what broke it off stands
                 broke = error if opened else broke
                 retries = 0 if position.last > before[0] else retries + 1

@@ -10,7 +10,7 @@ from railstream.errors import CallError
 
 @dataclass(slots=True)
 class Position:
-    """``on_begun`` is called once, with the run's id, as soon as the provider has told it."""
+    """``on_begun`` is called once, with the run's id, as soon as the provider has named it."""
 
     id: str = ""
     on_begun: Callable[[str], None] | None = None
@@ -35,7 +35,7 @@ class Position:
         """Whether another connection can go on where this one broke off."""
         return bool(self.id) and self.numbered and not self.ended and not self.failed
 
-    def told(self, id: str) -> None:
+    def named(self, id: str) -> None:
         """The provider named the run."""
         if self.id and id != self.id:
             raise CallError(f"the provider sent the run {id!r} where {self.id!r} was asked for", code="provider")

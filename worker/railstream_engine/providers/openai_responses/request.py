@@ -117,7 +117,7 @@ def _assistant(message: Mapping[str, Any], number: int) -> Iterator[Body]:
     if message.get("refusal"):
         parts.append({"type": "refusal", "refusal": message["refusal"]})
     if parts:
-        yield {"role": "assistant", "content": [_said(part, number) for part in parts]}
+        yield {"role": "assistant", "content": [_output_part(part, number) for part in parts]}
     for call in message.get("tool_calls") or ():
         function = call.get("function")
         if not isinstance(function, Mapping):
@@ -126,7 +126,7 @@ def _assistant(message: Mapping[str, Any], number: int) -> Iterator[Body]:
         yield {"type": "function_call", "call_id": call.get("id"), "name": name, "arguments": arguments}
 
 
-def _said(part: Mapping[str, Any], number: int) -> Body:
+def _output_part(part: Mapping[str, Any], number: int) -> Body:
     match part.get("type"):
         case "text":
             return {"type": "output_text", "text": part.get("text") or ""}
@@ -139,10 +139,10 @@ def _said(part: Mapping[str, Any], number: int) -> Body:
 def _content(content: Any, number: int) -> Any:
     if content is None or isinstance(content, str):
         return content or ""
-    return [_part(part, number) for part in content]
+    return [_input_part(part, number) for part in content]
 
 
-def _part(part: Mapping[str, Any], number: int) -> Body:
+def _input_part(part: Mapping[str, Any], number: int) -> Body:
     match part.get("type"):
         case "text":
             return {"type": "input_text", "text": part.get("text") or ""}
