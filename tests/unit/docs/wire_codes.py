@@ -17,8 +17,11 @@ from railstream_gateway.views.errors import CODES
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("shared/railstream", "worker/railstream_engine", "worker/railstream_worker", "gateway/railstream_gateway")
-NOT_SERVED = ("shared/railstream/testing", "shared/railstream/cli", "shared/railstream/local")
-"""A provider for tests, and commands whose errors no client of the gateway gets."""
+NOT_SERVED = (
+    *("shared/railstream/testing", "shared/railstream/cli", "shared/railstream/local"),
+    "gateway/railstream_gateway/openapi_texts.py",
+)
+"""A provider for tests, commands whose errors no client of the gateway gets, and descriptions."""
 ERRORS = {
     name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, RailstreamError)
 }

@@ -244,7 +244,7 @@ def test_the_searches_of_one_text_share_its_time_off_the_loop() -> None:
     within = OffLoopTime()
     for _ in range(2):
         clock = within.start(Pace())
-        clock.began -= 0.6  # so long ago
+        clock._began -= 0.6  # so long ago
         within.stop(clock)
     with pytest.raises(RailError, match="longer than 1 s"):
         within.start(Pace())

@@ -22,8 +22,10 @@ _WORTH_COUNTING: Final = 0.0002  # seconds
 _REMEMBERED: Final = 60.0
 """Seconds for which patterns that took too long are searched off the loop from the start."""
 _THREADS: Final = 2
+_PATIENCE: Final = 3
 OFF_LOOP_SECONDS = 1.0
-"""Of one text, for all that its searches take beyond `ON_LOOP_SECONDS` each: a text that takes longer is blocked."""
+"""Processor time of one text, for all that its searches take beyond `ON_LOOP_SECONDS` each: one that takes longer is
+blocked."""
 
 Result = TypeVar("Result")
 
@@ -46,13 +48,18 @@ class Pace:
 
 
 class Clock:
-    """The time of one look at a text, shared by its searches."""
+    """The time of one look at a text, shared by its searches.
 
-    __slots__ = ("_ends", "began", "concurrent")
+    On the loop it is the time that passes, since others wait for it. In a thread it is the processor's time, so that a
+    busy machine blocks no text; as `regex` only knows the time that passes, that may be `_PATIENCE` times as long.
+    """
+
+    __slots__ = ("_began", "_ends", "_now", "concurrent")
 
     def __init__(self, seconds: float, concurrent: bool) -> None:
-        self.began = time.perf_counter()
-        self._ends = self.began + seconds
+        self._now = time.thread_time if concurrent else time.perf_counter
+        self._began = self._now()
+        self._ends = time.perf_counter() + seconds * (_PATIENCE if concurrent else 1)
         self.concurrent = concurrent
 
     def left(self) -> float:
@@ -63,7 +70,7 @@ class Clock:
         return seconds
 
     def took(self) -> float:
-        return time.perf_counter() - self.began
+        return self._now() - self._began
 
 
 class Allowance(Protocol):
