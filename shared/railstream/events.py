@@ -134,6 +134,8 @@ class Failed(msgspec.Struct, frozen=True, omit_defaults=True):
     retryable: bool = False
     retry_after: float | None = None
     usage: dict[str, Any] | None = None
+    upstream_request_id: str = ""
+    """The provider's own id of the call that failed; empty for a guarded request."""
 
 
 class Cancelled(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -111,9 +111,9 @@ async def test_a_log_is_told_to_who_asked_for_it(rig: Rig) -> None:
     ("payload", "status", "retry_after"),
     [
         (events.Failed(ERROR, status=502), 502, None),
-        (events.Failed(ERROR, status=429, retryable=True, retry_after=7.2), 429, "7"),
+        (events.Failed(ERROR, status=429, retryable=True, retry_after=7.2), 429, "8"),
         (events.Failed(ERROR, status=503, retryable=True, retry_after=0.1), 503, "1"),
-        (events.Cancelled("request"), 409, None),
+        (events.Cancelled("request"), 499, None),
     ],
 )
 async def test_a_failure_has_its_own_status_and_envelope(

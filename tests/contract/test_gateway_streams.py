@@ -219,7 +219,7 @@ async def test_comments_keep_a_queued_stream_alive(rig: Rig) -> None:
 ENDINGS: list[tuple[events.Payload, list[Any]]] = [
     (
         events.Failed({"message": "no", "type": "upstream_error", "param": None, "code": "timeout"}, status=504),
-        [{"error": {"message": "no", "type": "upstream_error", "param": None, "code": "timeout"}}],
+        [{"error": {"message": "no", "type": "upstream_error", "param": None, "code": "timeout", "status": 504}}],
     ),
     (
         events.Cancelled("request"),
@@ -230,6 +230,7 @@ ENDINGS: list[tuple[events.Payload, list[Any]]] = [
                     "type": "cancelled",
                     "param": None,
                     "code": "request_cancelled",
+                    "status": 499,
                 }
             }
         ],

@@ -57,6 +57,7 @@ async def _serve(request: Request, read: Callable[[bytes], ChatRequest]) -> Resp
             keep_alive=settings.keep_alive,
             send_timeout=settings.send_timeout,
             headers=headers,
+            waits=True,
         )
     shared = Started(job.id, job.model, int(job.created), job.configs)
 

@@ -14,7 +14,8 @@ from railstream_gateway.gateway import Gateway
 from railstream_gateway.stream.cursor import Position, locate, parse_cursor
 from railstream_gateway.stream.reading import Reading
 from railstream_gateway.stream.relay import Relay
-from railstream_gateway.stream.stream_response import StreamResponse, View
+from railstream_gateway.stream.stream_response import StreamResponse
+from railstream_gateway.stream.view import View
 from railstream_gateway.views.errors import ending_answer, json_answer
 from railstream_gateway.views.native import NativeView
 from railstream_gateway.views.openai.completion import Fold

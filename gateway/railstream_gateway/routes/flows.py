@@ -51,7 +51,12 @@ async def create_flow(request: Request) -> Response:
     headers: dict[str, str] = request.state.headers
     if body.stream:
         return StreamResponse(
-            reading, FlowView(), keep_alive=settings.keep_alive, send_timeout=settings.send_timeout, headers=headers
+            reading,
+            FlowView(),
+            keep_alive=settings.keep_alive,
+            send_timeout=settings.send_timeout,
+            headers=headers,
+            waits=True,
         )
     created = int(job.created)
 

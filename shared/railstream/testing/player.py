@@ -126,6 +126,7 @@ class Player:
             return False
         if self._fault == "error_during":
             said = self._call.wire.error("the testing upstream fails here, as it was told to", self._script.status)
+            said = said if self._script.error is None else {"error": self._script.error}
             self._send(msgspec.json.encode(said))
         elif self._fault == "reset":
             self._timer = self._loop.call_later(PAUSE, self._reset)

@@ -275,13 +275,14 @@ class Generation:
 
     def failed(self, error: RailstreamError) -> Failed:
         """The outcome of this error."""
-        retry_after = error.retry_after if isinstance(error, CallError) else None
+        call = error if isinstance(error, CallError) else None
         return Failed(
             error=self._envelope(error),
             status=error.status,
             retryable=error.retryable,
-            retry_after=retry_after,
+            retry_after=None if call is None else call.retry_after,
             usage=self.usage,
+            upstream_request_id="" if call is None or self.caller.guarded else call.provider_request_id or "",
         )
 
     def _envelope(self, error: RailstreamError) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 from railstream import events
+from railstream.errors import CancelledByRequest
 from railstream.events import Blocked, Event, Failed, Finished, OperationFinished, Started
 from railstream.ids import EventId
 
@@ -85,7 +86,7 @@ class OpenAIView:
 
     def gap(self, gap: Gap) -> bytes:
         """Said instead of what is lost. Without an id: the reader's last one stays true."""
-        body = {"error": gap.envelope(), "gap": gap_object(gap)}
+        body = {"error": gap.envelope() | {"status": gap.status}, "gap": gap_object(gap)}
         return b"event: gap\ndata: %b\n\n" % _encode(body) + DONE
 
     def chunk(self, position: bytes, delta: bytes) -> bytes:
@@ -141,10 +142,12 @@ class OpenAIView:
             case Blocked(form="refusal", refusal=refusal, usage=usage):
                 said = self._choice(0, _encode({"content": refusal}))
                 return [lambda id: self._frame(id, said), self._finish(0, "stop"), *self._usage(usage)]
-            case Blocked(error=error) | Failed(error=error):
+            case Blocked(error=error):
                 return [error_frame(error)]
+            case Failed(error=error, status=status):
+                return [error_frame(error | {"status": status})]
             case _:
-                return [error_frame(CANCELLED)]
+                return [error_frame(CANCELLED | {"status": CancelledByRequest.status})]
 
     def _finish(self, index: int, reason: str) -> Callable[[EventId], bytes]:
         choice = self._choice(index, b"{}", finish_reason=_encode(reason))

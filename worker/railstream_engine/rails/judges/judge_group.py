@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from railstream.errors import CALL_MESSAGES, CallError, RailError, RailstreamError
+from railstream.call_kinds import CALL_KINDS
+from railstream.errors import CallError, RailError, RailstreamError
 
 from railstream_engine.rails.judges.verdict import Stage, Verdict
 from railstream_engine.rails.port import Turn, Violation
@@ -124,7 +125,7 @@ def cause_of(error: BaseException, flow: str) -> str:
     A judge's call is about the text that it judges, and its provider may quote that.
     """
     if isinstance(error, CallError):
-        return CALL_MESSAGES[error.code]
+        return CALL_KINDS[error.code].message
     if isinstance(error, RailstreamError):
         return str(error)
     log.warning("rail %r raised %s", str(flow), type(error).__name__, exc_info=error)
