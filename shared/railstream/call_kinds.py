@@ -18,6 +18,10 @@ _CODE: Final = re.compile(r"[a-z][a-z0-9_.-]{0,127}")
 _TYPE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,127}")
 
 
+OUR_TYPES: Final = frozenset({"server_error", "internal_error", "configuration_error", "cancelled", "stream_gap"})
+"""Types of errors that a provider had no part in: its own types never read so."""
+
+
 @dataclass(frozen=True, slots=True)
 class CallKind:
     """One kind of failure. ``type`` and ``code`` are what a client reads where the provider has said nothing better."""
@@ -146,12 +150,21 @@ def words_of(name: str, kind: CallKind, provider: ProviderError) -> dict[str, An
     """``type`` and ``code`` for our client, and ``provider_code`` where the provider's own is another."""
     type, code = kind.type, kind.code
     if kind.passes and status_of(kind, provider) in KEPT_STATUSES:
-        if provider.type is not None and _TYPE.fullmatch(provider.type):
+        if provider.type is not None and provider.type not in OUR_TYPES and _TYPE.fullmatch(provider.type):
             type = provider.type
         if provider.code is not None and _CODE.fullmatch(provider.code) and _agrees(name, provider):
             code = provider.code
     beside = provider.code if provider.code not in (code, type) else None
     return {"type": type, "code": code} | ({} if beside is None else {"provider_code": beside})
+
+
+def closed_words(error: dict[str, Any]) -> dict[str, Any]:
+    """What to lay over a provider's error object where its words may not be shown: message, type and codes of ours."""
+    code = str(error.get("code"))
+    name = next((name for name, kind in CALL_KINDS.items() if code in (name, kind.code)), PROVIDER_WORDS.get(code))
+    kind = CALL_KINDS[name or "provider"]
+    closed = {"message": kind.message, "type": kind.type, "code": code if name else kind.code}
+    return closed | ({"provider_code": None} if "provider_code" in error else {})
 
 
 def _agrees(name: str, provider: ProviderError) -> bool:

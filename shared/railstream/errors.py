@@ -18,7 +18,7 @@ RailstreamError
 ├── OverloadedError                429 / 503, with Retry-After
 ├── ConfigurationError             a rails config or a setting is wrong (startup)
 ├── RedisUnavailableError          503  Redis does not answer, or refuses; of the command line
-├── CallError                      an LLM call failed; `code` says how (see CALL_ERRORS)
+├── CallError                      an LLM call failed; `code` says how (see call_kinds)
 =======
 ├── CallError                      an LLM call failed; `code` says how (see call_kinds)
 >>>>>>> 4d288b9 (A stream's status waits for its first event; a provider's errors keep their status, code and type)

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
+from railstream.provider_options import NUMBERS, SAFE
+
 Message = Mapping[str, Any]
 Path = tuple[str | int, ...]
 
@@ -32,7 +34,7 @@ KNOWN_KEYS: Final = frozenset({
     "frequency_penalty", "stream_options", "include_usage", "service_tier", "store", "reasoning_effort", "verbosity",
     "modalities", "voice", "web_search_options", "grammar", "syntax", "definition", "safety_identifier",
     "prompt_cache_key", "allowed_tools", "mode", "model",
-})  # fmt: skip
+}) | SAFE  # fmt: skip
 """Keys of messages and request options. Any other key could carry text, and is read as one."""
 KNOWN_WORDS: Final = frozenset({
     "system", "developer", "user", "assistant", "tool", "function", "context", "text", "refusal", "image_url",
@@ -59,7 +61,7 @@ _ID: Final = re.compile(r"[A-Za-z0-9_.:|-]{1,64}")
 _OPTION_NUMBERS: Final = frozenset({
     "n", "seed", "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "presence_penalty",
     "frequency_penalty", "top_logprobs",
-})  # fmt: skip
+}) | NUMBERS  # fmt: skip
 _SCHEMA_NUMBERS: Final = frozenset({
     "index", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "minItems",
     "maxItems", "multipleOf",

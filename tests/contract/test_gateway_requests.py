@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import zlib
 from typing import Any
 
+import httpx2
 import pytest
 from contract.gateway_rig import QUESTION, Rig
 from harness.sse import opened
@@ -14,13 +16,14 @@ from harness.waiting import until
 from railstream import keys, worker_records
 from railstream.ids import new_request_id
 from railstream.worker_records import WorkerRecord
+from railstream_worker.queue.group import ensure_group
 
 HI = [{"role": "user", "content": "hi"}]
 BAD: list[tuple[dict[str, Any], int, str | None, str]] = [
     ({"messages": []}, 400, "messages", "invalid_request"),
     ({"messages": None}, 400, "messages", "invalid_request"),
     ({"messages": [{"role": "user", "content": 3}]}, 400, "messages[0].content", "invalid_request"),
-    ({"messages": [{"role": "function", "content": "x"}]}, 400, "messages[0].role", "invalid_request"),
+    ({"messages": [{"role": "narrator", "content": "x"}]}, 400, "messages[0].role", "invalid_request"),
     ({"messages": [{"role": "user"}]}, 400, "messages[0].content", "invalid_request"),
     ({"messages": HI, "temperature": "hot"}, 400, "temperature", "invalid_request"),
     ({"messages": HI, "temperature": 3}, 400, "temperature", "invalid_request"),
@@ -29,6 +32,7 @@ BAD: list[tuple[dict[str, Any], int, str | None, str]] = [
     ({"messages": HI, "stream": "yes"}, 400, "stream", "invalid_request"),
     ({"messages": HI, "stream_options": {"include_usage": True}}, 400, "stream_options", "invalid_request"),
     ({"messages": HI, "top_logprobs": 2}, 400, "top_logprobs", "invalid_request"),
+    ({"messages": HI, "min_p": 0.1}, 400, "min_p", "unknown_option"),
     ({"messages": HI, "temprature": 1}, 400, "temprature", "unknown_option"),
     ({"messages": HI, "functions": []}, 400, "functions", "unsupported"),
     ({"messages": HI, "audio": {}}, 400, "audio", "unsupported"),
@@ -95,6 +99,35 @@ async def test_a_body_over_the_limit_is_413(rig: Rig, announced: bool) -> None:
         status, error = int(head.split(b" ")[1]), {"code": "body_too_large"}
         writer.close()
     assert (status, error["code"]) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize(("encoding", "wbits"), [("gzip", 31), ("deflate", 15)])
+async def test_a_compressed_body_is_read_and_counts_by_what_it_unfolds_to(rig: Rig, encoding: str, wbits: int) -> None:
+    served = await rig.serve(body_limit=100_000)
+
+    async def post(body: bytes) -> httpx2.Response:
+        packed = zlib.compress(body, wbits=wbits)
+        headers = {"content-encoding": encoding, "content-type": "application/json"}
+        return await rig.http.post(served.completions, content=packed, headers=headers)
+
+    posted = asyncio.create_task(post(json.dumps(QUESTION).encode()))
+    writer = await (await rig.next_job()).start()
+    await writer.say("a")
+    await writer.finish()
+    assert (await posted).status_code == 200
+    bomb = await post(b" " * 10_000_000)
+    assert (bomb.status_code, bomb.json()["error"]["code"]) == (413, "body_too_large")
+    cut = await rig.http.post(
+        served.completions, content=zlib.compress(b"{}", wbits=wbits)[:-3], headers={"content-encoding": encoding}
+    )
+    assert (cut.status_code, cut.json()["error"]["code"]) == (400, "encoding")
+
+
+async def test_an_unknown_encoding_of_a_body_is_400_and_names_those_that_are_read(rig: Rig) -> None:
+    served = await rig.serve()
+    answer = await rig.http.post(served.completions, content=b"x", headers={"content-encoding": "br"})
+    assert answer.status_code == 400
+    assert "gzip" in answer.json()["error"]["message"]
 
 
 async def test_a_config_is_chosen_by_id_by_model_or_by_default(rig: Rig) -> None:

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from railstream.config.base import Location, Misplaced, Seconds, Section, nearest
 from railstream.config.engines import ENGINES, Engine, azure_url, engine_of
 from railstream.config.serving import OnWorkerLoss
+from railstream.provider_options import SAFE
 
 SCRIPTED: Final = "scripted"
 UNUSED_TYPES: Final = frozenset({"embeddings"})
@@ -75,11 +76,21 @@ class ModelOptions(Section):
     """Longest wait for `concurrency` and for the limits per minute; a longer one is refused at once."""
     drops: tuple[str, ...] = ()
     """Options of a request that this model refuses and that are left out for it. Else such a request is an error."""
+    passes: Literal["all", "none"] | tuple[str, ...] | None = None
+    """``pass`` in the file: the options beside OpenAI's that a request may send to it. Not given: the engine's."""
     on_worker_loss: OnWorkerLoss | None = None
     """Not given: the config's."""
     headers: Mapping[str, str] = {}
     continuous_usage: bool = False
     """Ask for usage with every chunk (vLLM): an exact count of what a cancelled call had generated."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_pass(cls, data: Any) -> Any:
+        """``pass`` is a word of Python's own, and no name of a field."""
+        if not isinstance(data, Mapping) or "pass" not in data:
+            return data
+        return {("passes" if key == "pass" else key): value for key, value in data.items()}
 
 
 class Model(Section):
@@ -174,6 +185,19 @@ class Model(Section):
         """Request options that this model answers with an error."""
         older = self.wire == "anthropic" and self.headers.get("anthropic-version", "") == "2023-06-01"
         return self.preset.refuses - SAMPLING if older else self.preset.refuses
+
+    def passes(self, option: str, *, guarded: bool) -> bool:
+        """Whether a request may send it an option that OpenAI's request has not.
+
+        A guarded config passes by its engine's default only what cannot move text past its rails.
+        """
+        own = self.railstream.passes
+        if isinstance(own, tuple):
+            return option in own
+        if own == "none":
+            return False
+        known = None if own == "all" else self.preset.passes
+        return (known is None or option in known) and (option in SAFE or not guarded)
 
     @property
     def used(self) -> bool:

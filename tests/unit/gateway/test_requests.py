@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from railstream.config import RailsConfig
 from railstream.errors import AuthenticationError, BadCursorError, InvalidRequestError, PermissionDeniedError
 from railstream.ids import START, EventId
 from railstream_gateway.accept.auth import ApiKeys
 from railstream_gateway.accept.chat_body import PASSED
 from railstream_gateway.accept.chat_request import read_chat, read_checks
+from railstream_gateway.accept.passing import refuse_options
+from railstream_gateway.accept.served import Served
 from railstream_gateway.stream.cursor import parse_cursor
 
 HI = {"messages": [{"role": "user", "content": "hi"}]}
@@ -79,8 +82,11 @@ def test_an_error_names_the_place(given: dict[str, Any], param: str) -> None:
 
 
 def test_a_misspelt_option_is_told_its_nearest() -> None:
+    model = {"type": "main", "engine": "openai", "model": "m"}
+    config = RailsConfig.model_validate({"models": [model]}, context={"require_keys": False})
+    request = read(max_token=1)
     with pytest.raises(InvalidRequestError, match="did you mean 'max_tokens'"):
-        read(max_token=1)
+        refuse_options(Served(("c",), config, "m"), request.provider_options)
     with pytest.raises(InvalidRequestError, match="use tools"):
         read(functions=[])
 
