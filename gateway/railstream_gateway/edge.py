@@ -13,6 +13,7 @@ from railstream.telemetry import OpenSpan
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from railstream_gateway.accept.auth import credential_in
 from railstream_gateway.gateway import Gateway
 from railstream_gateway.stream.open_streams import stopping
 from railstream_gateway.views.errors import error_answer
@@ -52,7 +53,7 @@ class Edge:
         state["arrived"] = time.monotonic()
         error = ""
         try:
-            await self._admit(scope, receive, _traced(send, span), headers.get("authorization"))
+            await self._admit(scope, receive, _traced(send, span), credential_in(headers))
         except BaseException as raised:
             error = type(raised).__name__
             raise
@@ -63,11 +64,11 @@ class Edge:
                 span.route(scope["method"], getattr(route, "path", ""))
             span.end(error or state.get("error_type", ""))
 
-    async def _admit(self, scope: Scope, receive: Receive, send: Send, authorization: str | None) -> None:
+    async def _admit(self, scope: Scope, receive: Receive, send: Send, credential: str | None) -> None:
         try:
             if self._gateway.open_streams.draining:
                 raise stopping()
-            scope["state"]["tenant"] = self._gateway.api_keys.tenant(authorization)
+            scope["state"]["tenant"] = self._gateway.api_keys.tenant(credential)
         except RailstreamError as error:
             return await error_answer(error)(scope, receive, send)
         await self._app(scope, receive, send)

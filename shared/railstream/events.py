@@ -126,6 +126,10 @@ class Blocked(msgspec.Struct, frozen=True, omit_defaults=True):
     refusal: str
     usage: dict[str, Any] | None = None
     log: dict[str, Any] | None = None
+    structured: bool = False
+    """The request asked for structured output: the refusal's text is no answer in that form."""
+    choices: int = 1
+    """How many were asked for."""
 
 
 class Failed(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -23,6 +23,7 @@ from railstream_gateway.stream.plain_response import plain_response
 from railstream_gateway.stream.reading import Reading
 from railstream_gateway.stream.stream_response import StreamResponse
 from railstream_gateway.views.errors import ending_answer
+from railstream_gateway.views.event_ids import WithoutIds, wants_event_ids
 from railstream_gateway.views.openai.completion import Fold
 from railstream_gateway.views.openai.frames import OpenAIView
 
@@ -44,6 +45,7 @@ async def create_check(request: Request) -> Response:
 async def _serve(request: Request, read: Callable[[bytes], ChatRequest]) -> Response:
     gateway: Gateway = request.app.state.gateway
     try:
+        with_ids = wants_event_ids(request)
         asked, job, reading = await _accept(gateway, request, read)
     except RailstreamError as error:
         gateway.telemetry.instruments.rejected(error.code)
@@ -53,7 +55,7 @@ async def _serve(request: Request, read: Callable[[bytes], ChatRequest]) -> Resp
         settings = gateway.settings
         return StreamResponse(
             reading,
-            OpenAIView(),
+            OpenAIView() if with_ids else WithoutIds(OpenAIView()),
             keep_alive=settings.keep_alive,
             send_timeout=settings.send_timeout,
             headers=headers,

@@ -19,7 +19,9 @@ from railstream.events import Blocked, Failed, Finished
 
 from railstream_engine.generation.calls import Caller
 from railstream_engine.generation.emission import Emission
+from railstream_engine.generation.roles import ROLE, WithRole
 from railstream_engine.generation.sink import Gate, Room
+from railstream_engine.generation.structured import asks_for_structure
 from railstream_engine.generation.tool_calls import declared_tools
 from railstream_engine.providers.port import Call, ChatModel, Delta, Finish, Part
 from railstream_engine.rails.port import Guards, Turn, Violation
@@ -61,6 +63,8 @@ class Generation:
     _guards: Guards = field(init=False)
     _choices: int = field(init=False)
     _emissions: dict[int, Emission] = field(default_factory=dict)
+    _spoken: set[int] = field(default_factory=set)
+    """Choices that have had a chunk."""
     _waiting: asyncio.Task[Any] | None = None
     """The task that reads, while it waits for the provider: only then may a block cancel it."""
     _cut: bool = False
@@ -208,9 +212,10 @@ class Generation:
 
     def _emission(self, index: int) -> Emission:
         self._check_index(index)
+        self._spoken.add(index)
         return Emission(
             index,
-            self.sink,
+            WithRole(self.sink) if index else self.sink,
             self._guards,
             primed=self.released if index == 0 else "",
             declared=declared_tools(self.params),
@@ -243,6 +248,9 @@ class Generation:
 
     async def _finish(self) -> Finished:
         last = max(self.finish_reasons, default=0)
+        for index in range(1, last + 1):
+            if index not in self._spoken:
+                self.sink.chunk(ROLE, b'{"index":%d}' % index)
         reasons = [await self._reason(self.finish_reasons.get(index, "stop")) for index in range(last + 1)]
         return Finished(finish_reasons=tuple(reasons), usage=self.usage)
 
@@ -260,6 +268,8 @@ class Generation:
             form=self._form(violation),
             refusal=violation.refusal,
             usage=self.usage,
+            structured=asks_for_structure(self.params),
+            choices=self._choices,
         )
 
     def _form(self, violation: Violation) -> str:

@@ -53,6 +53,7 @@ class OpenAIView:
         self._before = self._behind = b""
         """All around the delta of a plain chunk."""
         self._include_usage = False
+        self._configs: tuple[str, ...] = ()
         self._role: Event | None = None
 
     def prime(self, started: Event) -> None:
@@ -63,6 +64,7 @@ class OpenAIView:
 
     def begin(self, shared: Started) -> None:
         self._include_usage = shared.include_usage
+        self._configs = shared.configs
         head = {"id": shared.id, "object": "chat.completion.chunk", "created": shared.created, "model": shared.model}
         self._head = _encode(head)[:-1] + b',"choices":['
         self._tail = b'],"usage":null}' if shared.include_usage else b"]}"
@@ -138,16 +140,25 @@ class OpenAIView:
                 finishes = [self._finish(index, reason) for index, reason in enumerate(reasons or ("stop",))]
                 return [*finishes, *self._usage(usage)]
             case Blocked(form="content_filter", usage=usage):
-                return [self._finish(0, "content_filter"), *self._usage(usage)]
+                return [*self._stopped(payload, "content_filter"), *self._usage(usage)]
             case Blocked(form="refusal", refusal=refusal, usage=usage):
-                said = self._choice(0, _encode({"content": refusal}))
-                return [lambda id: self._frame(id, said), self._finish(0, "stop"), *self._usage(usage)]
+                # Prose behind half a JSON text would be part of neither.
+                said = self._choice(0, _encode({"refusal" if payload.structured else "content": refusal}))
+                return [lambda id: self._frame(id, said), *self._stopped(payload, "stop"), *self._usage(usage)]
             case Blocked(error=error):
-                return [error_frame(error)]
+                return [error_frame(error, violation(payload, self._configs))]
             case Failed(error=error, status=status):
                 return [error_frame(error | {"status": status})]
             case _:
                 return [error_frame(CANCELLED | {"status": CancelledByRequest.status})]
+
+    def _stopped(self, blocked: Blocked, reason: str) -> Sequence[Callable[[EventId], bytes]]:
+        """Every choice ends; the first one's chunk has the violation."""
+        told = _encode(violation(blocked, self._configs))
+        first = self._choice(0, b"{}", finish_reason=_encode(reason))
+        tail = self._tail[:-1] + b',"guardrails":%b}' % told
+        others = [self._finish(index, reason) for index in range(1, blocked.choices)]
+        return [lambda id: b"id: %d-%d\ndata: %b%b%b\n\n" % (*id, self._head, first, tail), *others]
 
     def _finish(self, index: int, reason: str) -> Callable[[EventId], bytes]:
         choice = self._choice(index, b"{}", finish_reason=_encode(reason))
@@ -176,9 +187,15 @@ def labelled(choice: bytes, **more: Any) -> bytes:
     return b"%b,%b" % (choice[:-1], _encode(more)[1:])
 
 
-def error_frame(error: dict[str, Any]) -> Callable[[EventId], bytes]:
-    data = _encode({"error": error})
+def error_frame(error: dict[str, Any], guardrails: dict[str, Any] | None = None) -> Callable[[EventId], bytes]:
+    data = _encode({"error": error} | ({} if guardrails is None else {"guardrails": guardrails}))
     return lambda id: b"id: %d-%d\ndata: %b\n\n" % (*id, data)
+
+
+def violation(blocked: Blocked, configs: Sequence[str]) -> dict[str, Any]:
+    """What stands under ``guardrails`` where a rail has blocked."""
+    told = {"flow": blocked.flow, "stage": blocked.stage} | blocked.error
+    return {"config_ids": list(configs), "violation": told}
 
 
 def gap_object(gap: Gap) -> dict[str, str | None]:
