@@ -94,6 +94,12 @@ class GatewaySettings(Settings):
     port: Port = Field(8000, description="Port to listen on.")
     default_config: str = Field("", description="Config of requests that name none. Default: the only or first one.")
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field((), description="Comma separated. None: open to all.")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins of web pages that may use it, comma separated; * for every one."
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Names that it is asked by, beside loopback, where it has no API keys; * for every one."
+    )
     body_limit: Bytes = Field(4 * 1024 * 1024, description="Size of a request body.")
     queue_limit: Jobs = Field(1000, description="Waiting jobs, past which requests are refused with 429.")
     queue_age_limit: Seconds = Field(60, description="Age of the oldest waiting job, past which with 503.")
@@ -108,7 +114,7 @@ class GatewaySettings(Settings):
     header_timeout: Seconds = Field(10, description="From a connection's first byte to the end of its headers.")
     trust_traceparent: bool = Field(True, description="False restarts traces at this edge.")
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "cors_origins", "allowed_hosts", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
