@@ -195,7 +195,7 @@ class CallError(RailstreamError):
 
     def envelope(self) -> dict[str, Any]:
         """The error object: the provider's words where they mean the same to our client (see `call_kinds`)."""
-        return {"message": self.message, "param": self.param} | words_of(self.code, self._kind, self._provider)
+        return super().envelope() | words_of(self.code, self._kind, self._provider)
 
     def guarded_envelope(self) -> dict[str, Any]:
         """The error object of a guarded request: our words, and those codes of providers that are in the table.
@@ -204,7 +204,7 @@ class CallError(RailstreamError):
         """
         param = self.param if self.param in DEADLINES else None
         words = words_of(self.code, self._kind, self._provider.closed())
-        return {"message": self._kind.message, "param": param} | words
+        return super().envelope() | {"message": self._kind.message, "param": param} | words
 
 
 class RailError(RailstreamError):

@@ -111,6 +111,10 @@ class Finished(msgspec.Struct, frozen=True, omit_defaults=True):
     log: dict[str, Any] | None = None
     result: dict[str, Any] | None = None
     """Of a job that generates nothing (``/v1/checks``): its answer."""
+    extra: dict[str, Any] = {}
+    """What the provider has said beside the choices: see `railstream.extra_fields`."""
+    choice_extra: tuple[dict[str, Any], ...] = ()
+    """Likewise beside the finish reason, by choice index."""
     operations: int = 0
     """How many it had. Then each has told its own finish, and ``usage`` is the sum of what is known."""
 

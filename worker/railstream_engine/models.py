@@ -137,6 +137,7 @@ def _huggingface(entry: Model, deadlines: Deadlines) -> ChatModel:
         patience=_patience(entry, deadlines),
         refuses=entry.refuses,
         drops=frozenset(entry.railstream.drops),
+        keeps=entry.keeps,
     )
 
 
@@ -160,6 +161,7 @@ def _endpoint(entry: Model, deadlines: Deadlines) -> Endpoint:
         engine=entry.preset,
         refuses=entry.refuses,
         drops=frozenset(entry.railstream.drops),
+        keeps=entry.keeps,
     )
 
 

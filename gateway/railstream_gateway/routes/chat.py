@@ -16,7 +16,8 @@ from railstream_gateway.accept import branch_turns as turns
 from railstream_gateway.accept import submission
 from railstream_gateway.accept.body import read_body
 from railstream_gateway.accept.chat_request import ChatRequest, read_chat, read_checks
-from railstream_gateway.accept.resolution import Served, resolve
+from railstream_gateway.accept.resolution import resolve
+from railstream_gateway.accept.served import Served
 from railstream_gateway.gateway import Gateway
 from railstream_gateway.openapi import CHAT, CHECKS
 from railstream_gateway.stream.plain_response import plain_response

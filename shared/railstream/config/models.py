@@ -11,6 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from railstream.config.base import Location, Misplaced, Seconds, Section, nearest
 from railstream.config.engines import ENGINES, Engine, azure_url, engine_of
 from railstream.config.serving import OnWorkerLoss
+from railstream.extra_fields import OF_A_CHOICE, OF_THE_ANSWER
 from railstream.provider_options import SAFE
 
 SCRIPTED: Final = "scripted"
@@ -78,11 +79,21 @@ class ModelOptions(Section):
     """Options of a request that this model refuses and that are left out for it. Else such a request is an error."""
     passes: Literal["all", "none"] | tuple[str, ...] | None = None
     """``pass`` in the file: the options beside OpenAI's that a request may send to it. Not given: the engine's."""
+    keep_fields: Literal["all", "none"] | tuple[str, ...] = "all"
+    """What of that which the provider says beside the delta is kept, of a closed list."""
     on_worker_loss: OnWorkerLoss | None = None
     """Not given: the config's."""
     headers: Mapping[str, str] = {}
     continuous_usage: bool = False
     """Ask for usage with every chunk (vLLM): an exact count of what a cancelled call had generated."""
+
+    @field_validator("keep_fields")
+    @classmethod
+    def _of_the_list(cls, fields: Any) -> Any:
+        for name in fields if isinstance(fields, tuple) else ():
+            if name not in (known := (*OF_THE_ANSWER, *OF_A_CHOICE)):
+                raise ValueError(f"{name!r} is not a field that can be kept{nearest(name, known)}")
+        return fields
 
     @model_validator(mode="before")
     @classmethod
@@ -185,6 +196,14 @@ class Model(Section):
         """Request options that this model answers with an error."""
         older = self.wire == "anthropic" and self.headers.get("anthropic-version", "") == "2023-06-01"
         return self.preset.refuses - SAMPLING if older else self.preset.refuses
+
+    @property
+    def keeps(self) -> frozenset[str]:
+        """Fields beside the delta that are kept of its answers."""
+        given = self.railstream.keep_fields
+        if isinstance(given, tuple):
+            return frozenset(given)
+        return frozenset((*OF_THE_ANSWER, *OF_A_CHOICE)) if given == "all" else frozenset()
 
     def passes(self, option: str, *, guarded: bool) -> bool:
         """Whether a request may send it an option that OpenAI's request has not.

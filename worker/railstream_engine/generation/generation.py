@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 from railstream.config import RailsConfig
 from railstream.errors import CallError, RailstreamError
 from railstream.events import Blocked, Failed, Finished
+from railstream.extra_fields import FINGERPRINT, closed
 
 from railstream_engine.generation.calls import Caller
 from railstream_engine.generation.emission import Emission
@@ -23,7 +24,7 @@ from railstream_engine.generation.roles import ROLE, WithRole
 from railstream_engine.generation.sink import Gate, Room
 from railstream_engine.generation.structured import asks_for_structure
 from railstream_engine.generation.tool_calls import declared_tools
-from railstream_engine.providers.port import Call, ChatModel, Delta, Finish, Part
+from railstream_engine.providers.port import Call, ChatModel, Delta, Extra, Finish, Part
 from railstream_engine.rails.port import Guards, Turn, Violation
 
 Outcome = Finished | Blocked | Failed
@@ -65,6 +66,8 @@ class Generation:
     _emissions: dict[int, Emission] = field(default_factory=dict)
     _spoken: set[int] = field(default_factory=set)
     """Choices that have had a chunk."""
+    _extra: dict[int | None, dict[str, Any]] = field(default_factory=dict)
+    """By choice; of the answer under ``None``."""
     _waiting: asyncio.Task[Any] | None = None
     """The task that reads, while it waits for the provider: only then may a block cancel it."""
     _cut: bool = False
@@ -144,6 +147,7 @@ class Generation:
                 await emission.aclose()
             self._emissions.clear()
             self.finish_reasons.clear()
+            self._extra.clear()
             await self._generate(messages)
 
     def _is_unchanged(self, messages: Messages) -> bool:
@@ -199,6 +203,8 @@ class Generation:
                     emission.push(part)
                 elif type(part) is Finish:
                     self._ended(part)
+                elif type(part) is Extra:
+                    self._extra.setdefault(part.index, {}).update(part.fields)
                 if self._cut:
                     return
         except CallError as error:  # the event loop hands over parts, and has nobody to tell
@@ -252,7 +258,23 @@ class Generation:
             if index not in self._spoken:
                 self.sink.chunk(ROLE, b'{"index":%d}' % index)
         reasons = [await self._reason(self.finish_reasons.get(index, "stop")) for index in range(last + 1)]
-        return Finished(finish_reasons=tuple(reasons), usage=self.usage)
+        extra = await self._kept(self._extra.get(None, {}))
+        of_choices = [await self._kept(self._extra.get(index, {})) for index in range(last + 1)]
+        return Finished(
+            finish_reasons=tuple(reasons),
+            usage=self.usage,
+            extra=extra,
+            choice_extra=tuple(of_choices) if any(of_choices) else (),
+        )
+
+    async def _kept(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """What may leave of what the provider has said beside the delta."""
+        if not self._guards.guarded:
+            return fields
+        kept, mark = closed(fields), fields.get("system_fingerprint")
+        if isinstance(mark, str) and FINGERPRINT.fullmatch(mark) and await self._guards.lets_pass(mark):
+            kept["system_fingerprint"] = mark
+        return kept
 
     async def _reason(self, given: str) -> str:
         """A finish reason as it may leave: OpenAI's words, or a short identifier that local rails have read."""

@@ -65,6 +65,8 @@ class Fold:
             "model": self._shared.model,
             "choices": self._finished(ended) if isinstance(ended, Finished) else _refused(ended),
         }
+        if isinstance(ended, Finished):
+            body |= ended.extra
         if ended.usage is not None:
             body["usage"] = ended.usage
         told = self._guardrails(ended, with_log=with_log)
@@ -84,12 +86,14 @@ class Fold:
 
     def _plain(self, ended: Finished) -> list[dict[str, Any]]:
         reasons = ended.finish_reasons or ("stop",)
+        beside = dict(enumerate(ended.choice_extra))
         return [
             {
                 "index": index,
                 "message": self._choice(index).message(),
                 "logprobs": self._choice(index).logprobs(),
                 "finish_reason": reason,
+                **beside.get(index, {}),
             }
             for index, reason in enumerate(reasons)
         ]

@@ -136,9 +136,13 @@ class OpenAIView:
         match payload:
             case Finished(operations=count, usage=usage) if count:
                 return self._usage(usage)
-            case Finished(finish_reasons=reasons, usage=usage):
-                finishes = [self._finish(index, reason) for index, reason in enumerate(reasons or ("stop",))]
-                return [*finishes, *self._usage(usage)]
+            case Finished(finish_reasons=reasons, usage=usage, extra=extra, choice_extra=extras):
+                beside = dict(enumerate(extras))
+                finishes = [
+                    self._finish(index, reason, extra, beside.get(index, {}))
+                    for index, reason in enumerate(reasons or ("stop",))
+                ]
+                return [*finishes, *self._usage(usage, extra)]
             case Blocked(form="content_filter", usage=usage):
                 return [*self._stopped(payload, "content_filter"), *self._usage(usage)]
             case Blocked(form="refusal", refusal=refusal, usage=usage):
@@ -154,20 +158,23 @@ class OpenAIView:
 
     def _stopped(self, blocked: Blocked, reason: str) -> Sequence[Callable[[EventId], bytes]]:
         """Every choice ends; the first one's chunk has the violation."""
-        told = _encode(violation(blocked, self._configs))
-        first = self._choice(0, b"{}", finish_reason=_encode(reason))
-        tail = self._tail[:-1] + b',"guardrails":%b}' % told
-        others = [self._finish(index, reason) for index in range(1, blocked.choices)]
-        return [lambda id: b"id: %d-%d\ndata: %b%b%b\n\n" % (*id, self._head, first, tail), *others]
+        told = {"guardrails": violation(blocked, self._configs)}
+        return [self._finish(index, reason, {} if index else told) for index in range(blocked.choices)]
 
-    def _finish(self, index: int, reason: str) -> Callable[[EventId], bytes]:
+    def _finish(
+        self, index: int, reason: str, extra: dict[str, Any] | None = None, of_choice: dict[str, Any] | None = None
+    ) -> Callable[[EventId], bytes]:
+        """``extra`` stands beside the choices, ``of_choice`` in the choice."""
         choice = self._choice(index, b"{}", finish_reason=_encode(reason))
-        return lambda id: self._frame(id, choice)
+        data = self._head + labelled(choice, **(of_choice or {})) + labelled(self._tail, **(extra or {}))
+        return lambda id: b"id: %d-%d\ndata: %b\n\n" % (*id, data)
 
-    def _usage(self, usage: dict[str, Any] | None) -> Sequence[Callable[[EventId], bytes]]:
+    def _usage(
+        self, usage: dict[str, Any] | None, extra: dict[str, Any] | None = None
+    ) -> Sequence[Callable[[EventId], bytes]]:
         if not self._include_usage or usage is None:
             return ()
-        data = b'%b],"usage":%b}' % (self._head, _encode(usage))
+        data = labelled(b'%b],"usage":%b}' % (self._head, _encode(usage)), **(extra or {}))
         return (lambda id: b"id: %d-%d\ndata: %b\n\n" % (*id, data),)
 
     def _choice(self, index: int, delta: bytes, logprobs: bytes = b"null", finish_reason: bytes = b"null") -> bytes:
@@ -183,8 +190,8 @@ class OpenAIView:
 
 
 def labelled(choice: bytes, **more: Any) -> bytes:
-    """A choice that says more than OpenAI's."""
-    return b"%b,%b" % (choice[:-1], _encode(more)[1:])
+    """The bytes of an object that says more."""
+    return choice if not more else b"%b,%b" % (choice[:-1], _encode(more)[1:])
 
 
 def error_frame(error: dict[str, Any], guardrails: dict[str, Any] | None = None) -> Callable[[EventId], bytes]:
