@@ -50,11 +50,23 @@ USES: Final = {
     "wrong key": refusal(401, "invalid_api_key"),
     "cut": directive(words=7, seed=1, fault="error_during", at=3),
 }
+
+
+class Known(NamedTuple):
+    """A difference by design: only in ``fields`` of what is seen. docs/compatibility.md says the same."""
+
+    fields: frozenset[str]
+    reason: str
+
+
 KNOWN: Final = {
-    "wrong": "a code that is null there is `invalid_request` here",
-    "invalid": "a code that is null there is `invalid_request` here",
-    "overloaded": "the code of a 503 is ours",
-    "wrong key": "a provider's 401 is about our credential: 502, not repeated",
-    "cut": "an error of a provider's own is 502 for a plain answer; in a stream its code is ours",
+    "invalid": Known(frozenset({"code"}), "a code that is null there is `invalid_request` here"),
+    "overloaded": Known(frozenset({"code"}), "the code of a 503 is ours"),
+    "wrong key": Known(
+        frozenset({"class", "status", "code"}), "a provider's 401 is about our credential: 502, not repeated"
+    ),
+    "cut": Known(
+        frozenset({"class", "status", "code", "calls"}),
+        "a plain answer that a provider cuts is 502 and repeated, and no exception of another kind; codes are ours",
+    ),
 }
-"""Where a difference is by design; docs/compatibility.md says the same."""

@@ -137,7 +137,6 @@ def _huggingface(entry: Model, deadlines: Deadlines) -> ChatModel:
         patience=_patience(entry, deadlines),
         refuses=entry.refuses,
         drops=frozenset(entry.railstream.drops),
-        keeps=entry.keeps,
     )
 
 
