@@ -44,7 +44,7 @@ async def test_a_client_that_leaves_before_its_answer_cancels_it_too(rig: Rig) -
     async with Cancels(rig.redis) as cancels:
         _, writer = await asyncio.open_connection("127.0.0.1", served.port)
         body = b'{"messages":[{"role":"user","content":"hi"}]}'
-        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % len(body)
         writer.write(head + body)
         job = await rig.next_job()
         writer.close()

@@ -94,7 +94,7 @@ async def test_a_body_over_the_limit_is_413(rig: Rig, announced: bool) -> None:
     else:
         chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
-        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n" + chunked)
+        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n" + chunked)
         head = await reader.readuntil(b"\r\n\r\n")
         status, error = int(head.split(b" ")[1]), {"code": "body_too_large"}
         writer.close()
@@ -351,10 +351,10 @@ async def test_models_and_configs_are_listed(rig: Rig) -> None:
 async def test_headers_that_never_end_or_never_come_close_the_connection(rig: Rig) -> None:
     served = await rig.serve(header_timeout=0.5)
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
-    writer.write(b"GET /livez HTTP/1.1\r\nhost: x\r\n")
+    writer.write(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n")
     assert await reader.read() == b""
     writer.close()
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
-    writer.write(b"GET /livez HTTP/1.1\r\nhost: x\r\n" + b"a: %b\r\n" % (b"b" * 1000) * 80)
+    writer.write(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n" + b"a: %b\r\n" % (b"b" * 1000) * 80)
     assert (await reader.read()).startswith(b"HTTP/1.1 431 ")
     writer.close()
