@@ -65,6 +65,10 @@ KNOWN: Final = {
     "wrong key": Known(
         frozenset({"class", "status", "code"}), "a provider's 401 is about our credential: 502, not repeated"
     ),
+    "llama-index: wrong key": Known(
+        frozenset({"class", "status", "code", "calls"}), "it repeats every 5xx by itself, whatever x-should-retry says"
+    ),
+    "pydantic-ai: overloaded": Known(frozenset({"class", "code"}), "it reads the code of a 503, which is ours"),
     "cut": Known(
         frozenset({"class", "status", "code", "calls"}),
         "a plain answer that a provider cuts is 502 and repeated, and no exception of another kind; codes are ours",

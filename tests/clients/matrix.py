@@ -64,15 +64,16 @@ async def compare(client: Client, command: list[str], stack: Stack) -> Iterator[
     direct = await _probe(command, stack.upstream.url, stack.upstream)
     through = await _probe(command, stack.gateways[0].api, stack.upstream)
     return (
-        Difference(client.name, use, direct[use], through[use], reason_of(use, direct[use], through[use]))
+        Difference(client.name, use, direct[use], through[use], reason_of(client.name, use, direct[use], through[use]))
         for use in direct
         if direct[use] != through[use]
     )
 
 
-def reason_of(use: str, direct: Mapping[str, Any], through: Mapping[str, Any]) -> str:
+def reason_of(client: str, use: str, direct: Mapping[str, Any], through: Mapping[str, Any]) -> str:
     """Why these may differ as they do; empty where they may not."""
-    known = KNOWN.get(use.removesuffix(" streamed"))
+    plain = use.removesuffix(" streamed")
+    known = KNOWN.get(f"{client}: {plain}") or KNOWN.get(plain)
     differing = {name for name in {*direct, *through} if direct.get(name) != through.get(name)}
     return known.reason if known is not None and differing <= known.fields else ""
 

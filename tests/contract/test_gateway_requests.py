@@ -94,7 +94,9 @@ async def test_a_body_over_the_limit_is_413(rig: Rig, announced: bool) -> None:
     else:
         chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
-        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n" + chunked)
+        writer.write(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n" + chunked
+        )
         head = await reader.readuntil(b"\r\n\r\n")
         status, error = int(head.split(b" ")[1]), {"code": "body_too_large"}
         writer.close()
