@@ -68,6 +68,9 @@ KNOWN: Final = {
     "llama-index: wrong key": Known(
         frozenset({"class", "status", "code", "calls"}), "it repeats every 5xx by itself, whatever x-should-retry says"
     ),
+    "ai-sdk: wrong key": Known(
+        frozenset({"class", "status", "code", "calls"}), "it repeats every 5xx by itself, whatever x-should-retry says"
+    ),
     "pydantic-ai: overloaded": Known(frozenset({"class", "code"}), "it reads the code of a 503, which is ours"),
     "cut": Known(
         frozenset({"class", "status", "code", "calls"}),
