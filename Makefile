@@ -17,7 +17,7 @@ LOCKED = $(if $(UNLOCKED),$(PIP) hatchling editables && $(PIP) $(2),$(PIP) --req
 	echo "$(1) could not be installed, see above. 'make $(MAKECMDGOALS) UNLOCKED=1' installs what pyproject.toml"; \
 	echo "allows instead: newer versions that nobody has tested together."; exit 1; }
 
-.PHONY: help up test check fuzz bench path nemo-windows chaos compose compose-test lock install
+.PHONY: help up test check clients fuzz bench path nemo-windows chaos compose compose-test lock install
 
 help:
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -33,6 +33,9 @@ check: $(INSTALLED) ## lint, formatting, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+clients: $(INSTALLED) ## run many clients, each in its newest release, on a gateway and on the provider, and compare
+	@PYTHONPATH=tests $(BIN)/python -m clients $(ARGS)
 
 fuzz: $(INSTALLED) ## try twenty times as many random inputs as the tests do; for a night, new ones each time
 	@HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m hypothesis --timeout=0 $(ARGS)

@@ -26,6 +26,7 @@ from railstream_gateway import openapi
 from railstream_gateway.accept.admission import Admission
 from railstream_gateway.accept.auth import ApiKeys
 from railstream_gateway.accept.presence import Presence
+from railstream_gateway.browsers import BrowserRules
 from railstream_gateway.edge import Edge
 from railstream_gateway.gateway import Gateway
 from railstream_gateway.pages import playground, reference
@@ -93,9 +94,16 @@ def create_app(
     telemetry.instruments.begin_at_zero("railstream.requests.rejected", REFUSALS)
     telemetry.instruments.watch_workers(gateway.admission.workers)
     telemetry.instruments.watch_configs({config.id: config.digest for config in configs})
-    app = FastAPI(title=TITLE, lifespan=_lifespan, exception_handlers=HANDLERS, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title=TITLE,
+        lifespan=_lifespan,
+        exception_handlers=HANDLERS,
+        docs_url=None,  # FastAPI's pages load their scripts from another host
+        redoc_url=None,
+    )
     app.state.gateway = gateway
     app.add_middleware(Edge, gateway=gateway)
+    app.add_middleware(BrowserRules, settings=settings)
     for routes in (chat, completions, models, sessions, flows, health, playground, reference):
         app.include_router(routes.router)
     app.openapi = lambda: _document(app)  # type: ignore[method-assign]

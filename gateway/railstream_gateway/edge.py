@@ -13,6 +13,7 @@ from railstream.telemetry import OpenSpan
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from railstream_gateway.accept.auth import credential_in
 from railstream_gateway.gateway import Gateway
 from railstream_gateway.stream.open_streams import stopping
 from railstream_gateway.summary import Summary
@@ -55,7 +56,7 @@ class Edge:
         state["arrived"] = summary.arrived
         error = ""
         try:
-            await self._admit(scope, receive, _traced(send, span, summary), headers.get("authorization"))
+            await self._admit(scope, receive, _traced(send, span, summary), credential_in(headers))
         except BaseException as raised:
             error = type(raised).__name__
             raise
@@ -71,11 +72,11 @@ class Edge:
             seconds = time.monotonic() - summary.arrived
             self._gateway.telemetry.instruments.http_request(summary.method, summary.route, summary.status, seconds)
 
-    async def _admit(self, scope: Scope, receive: Receive, send: Send, authorization: str | None) -> None:
+    async def _admit(self, scope: Scope, receive: Receive, send: Send, credential: str | None) -> None:
         try:
             if self._gateway.open_streams.draining:
                 raise stopping()
-            tenant = scope["state"]["tenant"] = self._gateway.api_keys.tenant(authorization)
+            tenant = scope["state"]["tenant"] = self._gateway.api_keys.tenant(credential)
             scope["state"]["summary"].tenant = tenant
         except RailstreamError as error:
             scope["state"]["summary"].code = error.code

@@ -18,10 +18,10 @@ RailstreamError
 ├── OverloadedError                429 / 503, with Retry-After
 ├── ConfigurationError             a rails config or a setting is wrong (startup)
 ├── RedisUnavailableError          503  Redis does not answer, or refuses; of the command line
-├── CallError                      an LLM call failed; `code` says how (see CALL_ERRORS)
+├── CallError                      an LLM call failed; `code` says how (see call_kinds)
 │   └── MissingKeyError            502  what the provider needs is not set at the worker: no call was made
 ├── RailError                      500  a rail raised, timed out or answered nonsense: the text is blocked
-├── CancelledByRequest             409  somebody cancelled the request
+├── CancelledByRequest             499  somebody cancelled the request
 ├── DeliveriesExhaustedError       500  the job failed its last delivery
 ├── JobLostError                   503  the job is gone from the queue and nobody runs it
 ├── QueueTimeoutError              503  no worker took the job within the queue's time
@@ -34,8 +34,9 @@ RailstreamError
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
+
+from railstream.call_kinds import CALL_KINDS, ProviderError, status_of, words_of
 
 
 class RailstreamError(Exception):
@@ -154,46 +155,12 @@ class RedisUnavailableError(RailstreamError):
     retryable = True
 
 
-CALL_ERRORS: Mapping[str, tuple[int, bool]] = {
-    # code: (HTTP status, retryable)
-    "authentication": (502, False),
-    "missing_key": (502, False),
-    "permission": (502, False),
-    "not_found": (502, False),
-    "rate_limited": (429, True),
-    "overloaded": (503, True),
-    "invalid_request": (400, False),
-    "content_filtered": (400, False),
-    "context_too_long": (400, False),
-    "timeout": (504, True),
-    "connection": (502, True),
-    "truncated": (502, True),
-    "provider": (502, True),
-}
-
-
-CALL_MESSAGES: Mapping[str, str] = {
-    "authentication": "the provider refused the API key",
-    "missing_key": "the provider's API key is not set at the worker",
-    "permission": "the provider refused the request: its key may not use the model, or its quota is used up",
-    "not_found": "the provider does not know the model or the address",
-    "rate_limited": "the provider's rate limit is reached",
-    "overloaded": "the provider is overloaded",
-    "invalid_request": "the provider refused the request as invalid",
-    "content_filtered": "the provider's content filter refused the request",
-    "context_too_long": "the request is longer than the model's context",
-    "timeout": "the provider did not answer in time",
-    "connection": "the connection to the provider failed",
-    "truncated": "the provider's answer ended before it was complete",
-    "provider": "the provider failed",
-}
-"""What the client of a guarded request reads, by code."""
 DEADLINES = frozenset({"connect_timeout", "first_token_timeout", "chunk_timeout", "total_timeout"})
 """What the ``param`` of a ``timeout`` may name."""
 
 
 class CallError(RailstreamError):
-    """An LLM call failed. ``code`` is a key of `CALL_ERRORS`; the provider's own code and request id stand beside.
+    """An LLM call failed. ``code`` is a key of `CALL_KINDS`; the provider's own code and request id stand beside.
 
     The message may be the provider's own, without keys and URLs.
 
@@ -208,24 +175,34 @@ class CallError(RailstreamError):
         *,
         code: str,
         provider_code: str | None = None,
+        provider_type: str | None = None,
+        provider_status: int | None = None,
         provider_request_id: str | None = None,
         retry_after: float | None = None,
         param: str | None = None,
     ) -> None:
         super().__init__(message, code=code, param=param)
-        self.status, self.retryable = CALL_ERRORS[code]
+        self._kind = CALL_KINDS[code]
+        self._provider = ProviderError(provider_status, provider_code, provider_type)
+        self.status = status_of(self._kind, self._provider)
+        self.retryable = self._kind.retryable
         self.provider_code = provider_code
         self.provider_request_id = provider_request_id
         self.retry_after = retry_after
         self.partial = ""
 
+    def envelope(self) -> dict[str, Any]:
+        """The error object: the provider's words where they mean the same to our client (see `call_kinds`)."""
+        return super().envelope() | words_of(self.code, self._kind, self._provider)
+
     def guarded_envelope(self) -> dict[str, Any]:
-        """The error object of a guarded request: our words and our codes alone.
+        """The error object of a guarded request: our words, and those codes of providers that are in the table.
 
         A provider's message may quote the prompt or the answer, and so may its code: no rail has read them.
         """
         param = self.param if self.param in DEADLINES else None
-        return {"message": CALL_MESSAGES[self.code], "type": self.type, "param": param, "code": self.code}
+        words = words_of(self.code, self._kind, self._provider.closed())
+        return super().envelope() | {"message": self._kind.message, "param": param} | words
 
 
 class MissingKeyError(CallError):
@@ -248,7 +225,8 @@ class RailError(RailstreamError):
 class CancelledByRequest(RailstreamError):
     type = "cancelled"
     code = "request_cancelled"
-    status = 409
+    status = 499
+    """nginx's for a request that its client has closed: SDKs repeat a 409, and the cancel would start it again."""
 
 
 class DeliveriesExhaustedError(RailstreamError):

@@ -111,6 +111,10 @@ class Finished(msgspec.Struct, frozen=True, omit_defaults=True):
     log: dict[str, Any] | None = None
     result: dict[str, Any] | None = None
     """Of a job that generates nothing (``/v1/checks``): its answer."""
+    extra: dict[str, Any] = {}
+    """What the provider has said beside the choices: see `railstream.extra_fields`."""
+    choice_extra: tuple[dict[str, Any], ...] = ()
+    """Likewise beside the finish reason, by choice index."""
     operations: int = 0
     """How many it had. Then each has told its own finish, and ``usage`` is the sum of what is known."""
 
@@ -126,6 +130,10 @@ class Blocked(msgspec.Struct, frozen=True, omit_defaults=True):
     refusal: str
     usage: dict[str, Any] | None = None
     log: dict[str, Any] | None = None
+    structured: bool = False
+    """The request asked for structured output: the refusal's text is no answer in that form."""
+    choices: int = 1
+    """How many were asked for."""
 
 
 class Failed(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -134,6 +142,8 @@ class Failed(msgspec.Struct, frozen=True, omit_defaults=True):
     retryable: bool = False
     retry_after: float | None = None
     usage: dict[str, Any] | None = None
+    upstream_request_id: str = ""
+    """The provider's own id of the call that failed; empty for a guarded request."""
 
 
 class Cancelled(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from railstream.provider_options import SAFE
+
 Path = tuple[str | int, ...]
 """The keys and positions that lead to a place in a message, or in request options."""
 
@@ -27,7 +29,7 @@ KNOWN_KEYS: Final = frozenset({
     "frequency_penalty", "stream_options", "include_usage", "service_tier", "store", "reasoning_effort", "verbosity",
     "modalities", "voice", "web_search_options", "grammar", "syntax", "definition", "safety_identifier",
     "prompt_cache_key", "allowed_tools", "mode", "model",
-})  # fmt: skip
+}) | SAFE  # fmt: skip
 """Keys of messages and request options. Any other key could carry text, and is read as one."""
 _SCHEMA_TYPES: Final = ("object", "string", "number", "integer", "boolean", "array", "null")
 _LEVELS: Final = ("none", "minimal", "low", "medium", "high", "xhigh")

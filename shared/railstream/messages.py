@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
 from railstream.message_keys import KNOWN_KEYS, NAMING, Path, is_closed, is_free
+from railstream.provider_options import NUMBERS
 
 Message = Mapping[str, Any]
 
@@ -33,7 +34,7 @@ _ID: Final = re.compile(r"[A-Za-z0-9_.:|-]{1,64}")
 _OPTION_NUMBERS: Final = frozenset({
     "n", "seed", "max_tokens", "max_completion_tokens", "temperature", "top_p", "top_k", "presence_penalty",
     "frequency_penalty", "top_logprobs",
-})  # fmt: skip
+}) | NUMBERS  # fmt: skip
 _SCHEMA_NUMBERS: Final = frozenset({
     "index", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength", "minItems",
     "maxItems", "multipleOf",

@@ -13,8 +13,8 @@ import msgspec
 from redis.asyncio import Redis
 
 from railstream import events, keys
+from railstream.call_kinds import OUR_TYPES, closed_words
 from railstream.deltas import decode_delta, joined, text_of
-from railstream.errors import CALL_MESSAGES
 from railstream.events import Event, Restarted, Started
 from railstream.ids import parse_event_id
 
@@ -108,8 +108,6 @@ def without_content(end: dict[str, Any]) -> dict[str, Any]:
 
 
 def _error(error: dict[str, Any]) -> dict[str, Any]:
-    """A provider's own message may quote the prompt, and so may its code: ours stands in its place."""
+    """A provider's own message may quote the prompt, and so may its words: ours stand in their place."""
     shown = {name: value for name, value in error.items() if name not in CONTENT}
-    if shown.get("type") == "upstream_error":
-        shown["message"] = CALL_MESSAGES.get(str(shown.get("code")), "the provider failed")
-    return shown
+    return shown if shown.get("type") in OUR_TYPES else shown | closed_words(shown)

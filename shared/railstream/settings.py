@@ -138,6 +138,12 @@ class GatewaySettings(Settings):
     port: Port = Field(8000, description="Port to listen on.")
     default_config: str = Field("", description="Config of requests that name none. Default: the only or first one.")
     api_keys: Annotated[tuple[str, ...], NoDecode] = Field((), description="Comma separated. None: open to all.")
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Origins of web pages that may use it, comma separated; * for every one."
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Names that it is asked by, beside loopback, where it has no API keys; * for every one."
+    )
     body_limit: Bytes = Field(4 * 1024 * 1024, description="Size of a request body.")
     queue_limit: Jobs = Field(1000, description="Waiting jobs, past which requests are refused with 429.")
     queue_age_limit: Seconds = Field(60, description="Age of the oldest waiting job, past which with 503.")
@@ -162,7 +168,7 @@ class GatewaySettings(Settings):
     def _some_or_none(cls, value: Any) -> Any:
         return () if value == "none" else _parts(value)
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "cors_origins", "allowed_hosts", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return _parts(value)

@@ -23,7 +23,7 @@ from railstream import keys
 pytestmark = [pytest.mark.chaos, pytest.mark.asyncio(loop_scope="module")]
 
 GOOD = json.dumps({"model": "testing", "messages": [{"role": "user", "content": "hi"}]}).encode()
-HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
 HEADER_TIMEOUT = 2.0
 LIMITS = {"RAILSTREAM_HEADER_TIMEOUT": str(HEADER_TIMEOUT), "RAILSTREAM_BODY_LIMIT": "100000"}
 PATIENT = {"RAILSTREAM_REDIS_TIMEOUT": "5", "RAILSTREAM_LEASE": "10"}
@@ -57,7 +57,7 @@ REFUSED: dict[str, tuple[bytes, set[int]]] = {
     "a length and chunks": (HEAD + b"content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", {400}),
     "headers past the limit": (HEAD + b"x-huge: " + b"a" * 300_000 + b"\r\n\r\n", {431, 400}),
     "ten thousand headers": (HEAD + b"".join(b"x-%d: 1\r\n" % n for n in range(10_000)) + b"\r\n", {431, 400}),
-    "a bare zero byte": (b"GET /v1/models\0 HTTP/1.1\r\nhost: x\r\n\r\n", {400, 404}),
+    "a bare zero byte": (b"GET /v1/models\0 HTTP/1.1\r\nhost: localhost\r\n\r\n", {400, 404}),
     "another protocol": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 64, {400}),
     "a config outside the root": (
         request(json.dumps({"messages": [{"role": "user", "content": "x"}], "config_id": "../../etc"}).encode()),

@@ -39,6 +39,8 @@ CONFIGS: Mapping[str, Any] = {
         "rails": {"output": {"flows": ["regex check output"], "streaming": {"enabled": True}}, "config": REGEX},
     },
 }
+PATIENCE = 0.05
+"""Seconds that a stream's status line waits for its first event."""
 QUESTION = {"model": "testing", "messages": [{"role": "user", "content": "Say something."}]}
 
 
@@ -155,8 +157,11 @@ class Rig:
         self._seen = "0-0"
 
     async def serve(self, *, telemetry: Telemetry | None = None, **settings: Any) -> Served:
-        """One more gateway on this Redis."""
-        given = GatewaySettings(**{"redis_url": self.redis_url, "port": 0} | settings)
+        """One more gateway on this Redis.
+
+        Its status lines wait for the first event, which a test writes once it has the open stream: they wait briefly.
+        """
+        given = GatewaySettings(**{"redis_url": self.redis_url, "port": 0, "keep_alive": PATIENCE} | settings)
         return await self._stack.enter_async_context(serving(given, self.configs, telemetry))
 
     async def next_job(self) -> Writer:

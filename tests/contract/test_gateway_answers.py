@@ -100,6 +100,30 @@ async def test_a_block_is_an_ordinary_refusal_with_the_violation_beside_it(rig: 
     assert (await rig.http.get(f"{served.completions}/{writer.id}")).json() == body
 
 
+@pytest.mark.parametrize(
+    ("form", "structured", "content", "refusal", "reason"),
+    [
+        ("error", False, "No.", None, "stop"),
+        ("refusal", False, "No.", None, "stop"),
+        ("content_filter", False, "No.", None, "content_filter"),
+        ("error", True, None, "No.", "stop"),
+        ("refusal", True, None, "No.", "stop"),
+        ("content_filter", True, None, None, "content_filter"),
+    ],
+)
+async def test_a_block_has_the_form_that_the_request_and_the_config_ask_for(
+    rig: Rig, form: str, structured: bool, content: str | None, refusal: str | None, reason: str
+) -> None:
+    served = await rig.serve()
+    blocked = events.Blocked("regex", "output", ERROR, form, "No.", structured=structured)
+    writer, answer = await asked(rig, served, blocked, '{"a": ')
+    (choice,) = answer.json()["choices"]
+    assert choice["message"] == {"role": "assistant", "content": content, "refusal": refusal}
+    assert choice["finish_reason"] == reason
+    assert answer.json()["guardrails"]["violation"]["flow"] == "regex"
+    assert (await rig.http.get(f"{served.completions}/{writer.id}")).json() == answer.json()
+
+
 async def test_a_log_is_told_to_who_asked_for_it(rig: Rig) -> None:
     served = await rig.serve()
     finished = events.Finished(("stop",), log={"activated_rails": []})
@@ -111,9 +135,9 @@ async def test_a_log_is_told_to_who_asked_for_it(rig: Rig) -> None:
     ("payload", "status", "retry_after"),
     [
         (events.Failed(ERROR, status=502), 502, None),
-        (events.Failed(ERROR, status=429, retryable=True, retry_after=7.2), 429, "7"),
+        (events.Failed(ERROR, status=429, retryable=True, retry_after=7.2), 429, "8"),
         (events.Failed(ERROR, status=503, retryable=True, retry_after=0.1), 503, "1"),
-        (events.Cancelled("request"), 409, None),
+        (events.Cancelled("request"), 499, None),
     ],
 )
 async def test_a_failure_has_its_own_status_and_envelope(
@@ -135,6 +159,7 @@ async def test_an_id_that_still_runs_is_202_with_its_status(rig: Rig) -> None:
         answer = await rig.http.get(f"{served.completions}/{writer.id}")
         assert (answer.status_code, answer.headers["retry-after"]) == (202, "1")
         assert answer.json()["status"] == "queued"
+        assert answer.json()["choices"] == []
         await writer.start()
         answer = await rig.http.get(f"{served.completions}/{writer.id}")
         assert (answer.status_code, answer.json()["status"]) == (202, "running")

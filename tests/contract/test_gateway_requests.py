@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from contract.gateway_rig import QUESTION, Rig
 from harness.sse import opened
@@ -24,7 +26,7 @@ BAD: list[tuple[dict[str, Any], int, str | None, str]] = [
     ({"messages": []}, 400, "messages", "invalid_request"),
     ({"messages": None}, 400, "messages", "invalid_request"),
     ({"messages": [{"role": "user", "content": 3}]}, 400, "messages[0].content", "invalid_request"),
-    ({"messages": [{"role": "function", "content": "x"}]}, 400, "messages[0].role", "invalid_request"),
+    ({"messages": [{"role": "narrator", "content": "x"}]}, 400, "messages[0].role", "invalid_request"),
     ({"messages": [{"role": "user"}]}, 400, "messages[0].content", "invalid_request"),
     ({"messages": HI, "temperature": "hot"}, 400, "temperature", "invalid_request"),
     ({"messages": HI, "temperature": 3}, 400, "temperature", "invalid_request"),
@@ -33,6 +35,7 @@ BAD: list[tuple[dict[str, Any], int, str | None, str]] = [
     ({"messages": HI, "stream": "yes"}, 400, "stream", "invalid_request"),
     ({"messages": HI, "stream_options": {"include_usage": True}}, 400, "stream_options", "invalid_request"),
     ({"messages": HI, "top_logprobs": 2}, 400, "top_logprobs", "invalid_request"),
+    ({"messages": HI, "min_p": 0.1}, 400, "min_p", "unknown_option"),
     ({"messages": HI, "temprature": 1}, 400, "temprature", "unknown_option"),
     ({"messages": HI, "functions": []}, 400, "functions", "unsupported"),
     ({"messages": HI, "audio": {}}, 400, "audio", "unsupported"),
@@ -94,11 +97,42 @@ async def test_a_body_over_the_limit_is_413(rig: Rig, announced: bool) -> None:
     else:
         chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
-        writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n" + chunked)
+        writer.write(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n" + chunked
+        )
         head = await reader.readuntil(b"\r\n\r\n")
         status, error = int(head.split(b" ")[1]), {"code": "body_too_large"}
         writer.close()
     assert (status, error["code"]) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize(("encoding", "wbits"), [("gzip", 31), ("deflate", 15)])
+async def test_a_compressed_body_is_read_and_counts_by_what_it_unfolds_to(rig: Rig, encoding: str, wbits: int) -> None:
+    served = await rig.serve(body_limit=100_000)
+
+    async def post(body: bytes) -> httpx2.Response:
+        packed = zlib.compress(body, wbits=wbits)
+        headers = {"content-encoding": encoding, "content-type": "application/json"}
+        return await rig.http.post(served.completions, content=packed, headers=headers)
+
+    posted = asyncio.create_task(post(json.dumps(QUESTION).encode()))
+    writer = await (await rig.next_job()).start()
+    await writer.say("a")
+    await writer.finish()
+    assert (await posted).status_code == 200
+    bomb = await post(b" " * 10_000_000)
+    assert (bomb.status_code, bomb.json()["error"]["code"]) == (413, "body_too_large")
+    cut = await rig.http.post(
+        served.completions, content=zlib.compress(b"{}", wbits=wbits)[:-3], headers={"content-encoding": encoding}
+    )
+    assert (cut.status_code, cut.json()["error"]["code"]) == (400, "encoding")
+
+
+async def test_an_unknown_encoding_of_a_body_is_400_and_names_those_that_are_read(rig: Rig) -> None:
+    served = await rig.serve()
+    answer = await rig.http.post(served.completions, content=b"x", headers={"content-encoding": "br"})
+    assert answer.status_code == 400
+    assert "gzip" in answer.json()["error"]["message"]
 
 
 async def test_a_config_is_chosen_by_id_by_model_or_by_default(rig: Rig) -> None:
@@ -147,12 +181,15 @@ KEYS = {"api_keys": ("key-1", "key-2")}
     [
         ({}, 401),
         ({"authorization": "Basic abc"}, 401),
-        ({"authorization": "Bearer wrong"}, 403),
-        ({"authorization": "Bearer key-3"}, 403),
+        ({"authorization": "Bearer wrong"}, 401),
+        ({"authorization": "Bearer key-3"}, 401),
+        ({"x-api-key": "key-3"}, 401),
+        ({"x-api-key": "key-1"}, 200),
+        ({"api-key": "key-2"}, 200),
         ({"authorization": "Bearer key-2"}, 200),
     ],
 )
-async def test_a_missing_key_is_401_and_a_wrong_one_403(rig: Rig, headers: dict[str, str], status: int) -> None:
+async def test_a_missing_key_is_401_and_so_is_a_wrong_one(rig: Rig, headers: dict[str, str], status: int) -> None:
     served = await rig.serve(**KEYS)
     answer = await rig.http.get(f"{served.api}/models", headers=headers)
     assert answer.status_code == status
@@ -334,10 +371,10 @@ async def test_models_and_configs_are_listed(rig: Rig) -> None:
 async def test_headers_that_never_end_or_never_come_close_the_connection(rig: Rig) -> None:
     served = await rig.serve(header_timeout=0.5)
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
-    writer.write(b"GET /livez HTTP/1.1\r\nhost: x\r\n")
+    writer.write(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n")
     assert await reader.read() == b""
     writer.close()
     reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
-    writer.write(b"GET /livez HTTP/1.1\r\nhost: x\r\n" + b"a: %b\r\n" % (b"b" * 1000) * 80)
+    writer.write(b"GET /livez HTTP/1.1\r\nhost: localhost\r\n" + b"a: %b\r\n" % (b"b" * 1000) * 80)
     assert (await reader.read()).startswith(b"HTTP/1.1 431 ")
     writer.close()

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from contract.gateway_rig import Rig, Served, Writer
+from contract.gateway_rig import QUESTION, Rig, Served, Writer
 from harness.sse import Frame
 from railstream import events
 
@@ -216,10 +216,14 @@ async def test_comments_keep_a_queued_stream_alive(rig: Rig) -> None:
         assert stream.raw == 3 * b": keep-alive\n"
 
 
+GUARDRAILS = {
+    "config_ids": ["plain"],
+    "violation": {"flow": "regex", "stage": "output", "code": "content_blocked"},
+}
 ENDINGS: list[tuple[events.Payload, list[Any]]] = [
     (
         events.Failed({"message": "no", "type": "upstream_error", "param": None, "code": "timeout"}, status=504),
-        [{"error": {"message": "no", "type": "upstream_error", "param": None, "code": "timeout"}}],
+        [{"error": {"message": "no", "type": "upstream_error", "param": None, "code": "timeout", "status": 504}}],
     ),
     (
         events.Cancelled("request"),
@@ -230,16 +234,19 @@ ENDINGS: list[tuple[events.Payload, list[Any]]] = [
                     "type": "cancelled",
                     "param": None,
                     "code": "request_cancelled",
+                    "status": 499,
                 }
             }
         ],
     ),
     (
         events.Blocked("regex", "output", {"code": "content_blocked"}, "error", "Sorry."),
-        [{"error": {"code": "content_blocked"}}],
+        [{"error": {"code": "content_blocked"}, "guardrails": GUARDRAILS}],
     ),
     (events.Blocked("regex", "output", {}, "content_filter", "Sorry."), ["content_filter"]),
     (events.Blocked("regex", "output", {}, "refusal", "Sorry."), ["Sorry.", "stop"]),
+    (events.Blocked("regex", "output", {}, "refusal", "Sorry.", structured=True), ["refusal: Sorry.", "stop"]),
+    (events.Blocked("regex", "output", {}, "content_filter", "Sorry.", choices=2), ["content_filter"] * 2),
 ]
 
 
@@ -264,7 +271,50 @@ def _meaning(frame: dict[str, Any]) -> Any:
     if "error" in frame:
         return frame
     choice = frame["choices"][0]
+    if "refusal" in choice["delta"]:
+        return f"refusal: {choice['delta']['refusal']}"
     return choice["finish_reason"] or choice["delta"]["content"]
+
+
+@pytest.mark.parametrize("form", ["content_filter", "refusal"])
+async def test_a_block_that_is_no_error_names_the_violation_in_its_finish(rig: Rig, form: str) -> None:
+    served = await rig.serve()
+    async with served.ask() as stream:
+        writer = await (await rig.next_job()).start()
+        await writer.end(events.Blocked("regex", "output", {"code": "content_blocked"}, form, "Sorry."))
+        frames = await stream.read()
+    assert [frame.json["guardrails"] for frame in frames[:-1] if "guardrails" in frame.json] == [GUARDRAILS]
+
+
+async def test_an_event_source_that_has_read_all_is_told_to_stop(rig: Rig) -> None:
+    served = await rig.serve()
+    async with served.ask() as stream:
+        writer = await (await rig.next_job()).start()
+        await writer.say("a")
+        await writer.finish()
+        last = (await stream.read())[-2].id
+    headers = {"cache-control": "no-cache"}
+    async with served.resume(writer.id, last, headers=headers) as again:
+        assert again.status == 204
+    async with served.resume(writer.id, "1-1", headers=headers) as again:
+        assert (again.status, len(await again.read())) == (200, 2)
+    async with served.resume(writer.id, last) as again:
+        assert [frame.done for frame in await again.read()] == [True]
+
+
+async def test_a_client_that_wants_no_ids_gets_none(rig: Rig) -> None:
+    served = await rig.serve()
+    async with served.ask(headers={"x-railstream-event-ids": "none"}) as stream:
+        writer = await (await rig.next_job()).start()
+        await writer.say("a", "id: 1-2\n", "b", "c")
+        await writer.end(ENDINGS[0][0])
+        frames = await stream.read()
+    assert stream.text == "aid: 1-2\nbc"
+    assert [frame.id for frame in frames] == [None] * len(frames)
+    assert frames[-2].json["error"]["code"] == "timeout"
+    answer = await rig.http.post(served.completions, json=QUESTION, headers={"x-railstream-event-ids": "no"})
+    assert answer.status_code == 400
+    assert await rig.queued() == 1
 
 
 async def test_a_json_line_break_in_a_delta_stays_inside_its_frame(rig: Rig) -> None:

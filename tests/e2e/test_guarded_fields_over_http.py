@@ -52,6 +52,14 @@ SENT: dict[str, dict[str, Any]] = {
     "reasoning": {"deltas": ({"reasoning_content": f"It is {MARK}."}, "Hello")},
     "reasoning under its short name": {"deltas": ({"reasoning": f"It is {MARK}."}, "Hello")},
     "a refusal": {"deltas": ({"refusal": MARK},)},
+    "citations": {"deltas": ("Hello",), "extra": {"citations": [MARK], "search_results": [{"title": MARK}]}},
+    "a fingerprint": {"deltas": ("Hello",), "extra": {"system_fingerprint": f"fp_{MARK}", "service_tier": MARK}},
+    "filter results": {
+        "deltas": ("Hello",),
+        "extra": {"prompt_filter_results": [{"content_filter_results": {MARK: {"filtered": False}}}]},
+        "choice_extra": {"content_filter_results": {"hate": {"severity": MARK}}},
+    },
+    "a stop reason": {"deltas": ("Hello",), "choice_extra": {"stop_reason": MARK, "native_finish_reason": MARK}},
     "the finish reason": {"deltas": ("Hello",), "finish_reason": MARK},
 }
 
@@ -71,6 +79,8 @@ def unescaped(data: bytes) -> str:
 
 async def streamed(stack: Stack, config: str) -> bytes:
     async with stack.ask(guardrails={"config_id": config}) as stream:
+        if stream.status == 502:  # a provider's fault before the first token
+            return bytes(await stream.body())
         assert stream.status == 200, await stream.body()
         await stream.read()
     events = f"{stack.url}/v1/chat/completions/{stream.request_id}"

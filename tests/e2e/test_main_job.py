@@ -125,7 +125,7 @@ async def test_each_kind_of_error_has_its_status_and_its_class(stack: Stack) -> 
         ({"model": "nobody", "messages": messages(words=1)}, openai.NotFoundError, "model_not_found"),
         ({"messages": []}, openai.BadRequestError, "invalid_request"),
         ({"messages": messages(words=1), "temperature": "hot"}, openai.BadRequestError, "invalid_request"),
-        ({"messages": messages(fault="error_before", status=429)}, openai.RateLimitError, "rate_limited"),
+        ({"messages": messages(fault="error_before", status=429)}, openai.RateLimitError, "rate_limit_exceeded"),
         ({"messages": messages(fault="error_before", status=500)}, openai.InternalServerError, "provider"),
         ({"messages": messages(fault="early_end", at=2)}, openai.InternalServerError, "truncated"),
     ]

@@ -169,6 +169,7 @@ def _endpoint(entry: Model, deadlines: Deadlines) -> Endpoint:
         engine=entry.preset,
         refuses=entry.refuses,
         drops=frozenset(entry.railstream.drops),
+        keeps=entry.keeps,
     )
 
 

@@ -1,7 +1,7 @@
 """The body of ``POST /v1/chat/completions``, as msgspec checks it: OpenAI's request, and what guards it.
 
-Inside a message unknown keys pass: providers have their own. At the top level they are refused by name, so that a
-misspelt option is never silently without effect.
+Inside a message unknown keys pass: providers have their own. At the top level they are options of
+a provider: one that the model does not pass is refused by name, so that a misspelt option is never without effect.
 """
 
 from __future__ import annotations
@@ -26,7 +26,19 @@ class ImageUrl(Struct):
 
 
 class ImagePart(Struct, tag_field="type", tag="image_url"):
-    image_url: ImageUrl
+    image_url: ImageUrl | str
+
+
+class VideoPart(Struct, tag_field="type", tag="video_url"):
+    """vLLM's and others'."""
+
+    video_url: dict[str, Any] | str
+
+
+class AudioUrlPart(Struct, tag_field="type", tag="audio_url"):
+    """vLLM's."""
+
+    audio_url: dict[str, Any] | str
 
 
 class InputAudio(Struct):
@@ -46,8 +58,12 @@ class RefusalPart(Struct, tag_field="type", tag="refusal"):
     refusal: str
 
 
-UserPart = TextPart | ImagePart | AudioPart | FilePart
-AssistantPart = TextPart | RefusalPart
+class ThinkingPart(Struct, tag_field="type", tag="thinking"):
+    thinking: Any = None
+
+
+UserPart = TextPart | ImagePart | AudioPart | FilePart | VideoPart | AudioUrlPart
+AssistantPart = TextPart | RefusalPart | ThinkingPart | ImagePart
 
 
 class SystemMessage(Struct, tag_field="role", tag="system"):
@@ -64,7 +80,7 @@ class UserMessage(Struct, tag_field="role", tag="user"):
 
 class CalledFunction(Struct):
     name: str
-    arguments: str
+    arguments: str | dict[str, Any] = ""
 
 
 class FunctionCall(Struct, tag_field="type", tag="function"):
@@ -84,11 +100,18 @@ class AssistantMessage(Struct, tag_field="role", tag="assistant"):
 
 
 class ToolMessage(Struct, tag_field="role", tag="tool"):
-    content: str | list[TextPart]
     tool_call_id: str
+    content: str | list[UserPart] | None = None
 
 
-Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
+class FunctionMessage(Struct, tag_field="role", tag="function"):
+    """OpenAI's form before tools, which openai 0.28 and old frameworks send."""
+
+    name: str
+    content: str | None = None
+
+
+Message = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage | FunctionMessage
 
 
 class FunctionDefinition(Struct):
@@ -167,8 +190,11 @@ class Ours(Struct, forbid_unknown_fields=True):
     """Several models answer at once, each as one choice."""
 
 
-class ChatBody(Guardrails, forbid_unknown_fields=True, kw_only=True):
-    """OpenAI's request. The fields of `Guardrails` may stand at the top level too, as older clients send them."""
+class ChatBody(Guardrails, forbid_unknown_fields=False, kw_only=True):
+    """OpenAI's request. The fields of `Guardrails` may stand at the top level too, as older clients send them.
+
+    A key that is not here is an option of a provider, which the model that serves must pass.
+    """
 
     messages: Annotated[list[Message], Meta(min_length=1)]
     model: Name | None = None
@@ -228,6 +254,7 @@ REFUSED = {
 """Keys that people send and that are not served, with what to do instead."""
 
 OURS = frozenset(field.name for field in msgspec.structs.fields(Guardrails)) | {"guardrails", "railstream"}
+KNOWN = frozenset(field.name for field in msgspec.structs.fields(ChatBody))
 PASSED = (
     frozenset(field.name for field in msgspec.structs.fields(ChatBody))
     - OURS

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Final, TypeVar
 
@@ -17,12 +17,23 @@ import msgspec
 from railstream.errors import InvalidRequestError
 from railstream.nesting import MOST_NESTED, nested_deeper
 
-from railstream_gateway.accept.chat_body import PASSED, REFUSED, ChatBody, ChecksBody, Guardrails, LlmParams
+from railstream_gateway.accept.chat_body import (
+    KNOWN,
+    PASSED,
+    REFUSED,
+    ChatBody,
+    ChecksBody,
+    Guardrails,
+    LlmParams,
+)
+from railstream_gateway.accept.dialects import as_openai_writes
 
 S = TypeVar("S", bound=msgspec.Struct)
 
 _PLACE: Final = re.compile(r" - at `\$\.?(.*)`$")
 _QUOTED: Final = re.compile(r"`([^`]*)`")
+BOM: Final = b"\xef\xbb\xbf"
+"""A UTF-8 byte order mark, which a reader may ignore (RFC 8259, section 8.1)."""
 _decode = msgspec.json.Decoder().decode
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
@@ -45,6 +56,8 @@ class ChatRequest:
     context: dict[str, Any]
     options: dict[str, Any]
     sent: dict[str, Any]
+    provider_options: frozenset[str] = frozenset()
+    """Those of ``params`` that OpenAI's request has not: the model that serves must pass them."""
 
     def fingerprint(self) -> str:
         """The same for every body that means the same, however it is spaced. It costs a pass over all of it."""
@@ -57,13 +70,18 @@ class ChatRequest:
 
 def read_chat(body: bytes) -> ChatRequest:
     """Raises `InvalidRequestError` with the field in ``param``."""
-    sent = _object(body)
+    sent = as_openai_writes(_object(body))
     checked = _check(sent, ChatBody)
     if checked.stream_options is not None and not checked.stream:
         raise InvalidRequestError("stream_options is only allowed with stream: true", param="stream_options")
-    params = {name: value for name, value in sent.items() if name in PASSED and value is not None}
+    given = {name for name, value in sent.items() if value is not None}
+    for name in sorted(given & REFUSED.keys()):
+        raise _unknown(name, name, ChatBody)
+    others = frozenset(given - KNOWN)
+    params = {name: sent[name] for name in sent if name in given & PASSED or name in others}
     include_usage = checked.stream_options is not None and bool(checked.stream_options.include_usage)
-    return _request("chat", sent, checked, params, stream=bool(checked.stream), include_usage=include_usage)
+    read = _request("chat", sent, checked, params, stream=bool(checked.stream), include_usage=include_usage)
+    return replace(read, provider_options=others)
 
 
 def read_checks(body: bytes) -> ChatRequest:
@@ -82,7 +100,7 @@ def _object(body: bytes) -> dict[str, Any]:
         message = f"the body is nested deeper than {MOST_NESTED} levels, the most that are read"
         raise InvalidRequestError(message, code="malformed_json")
     try:
-        sent = _decode(body)
+        sent = _decode(body.removeprefix(BOM))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequestError(f"the body is not JSON: {error}", code="malformed_json") from error
     if not isinstance(sent, dict):

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 from railstream.config import ConfigSet, RailsConfig
 from railstream.errors import InvalidRequestError, ModelNotFoundError, StreamingNotSupportedError
 
 from railstream_gateway.accept.chat_request import ChatRequest
+from railstream_gateway.accept.passing import refuse_options
+from railstream_gateway.accept.served import Served
 
 MODELS_IN_MESSAGE: Final = 20
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
-    config_ids: tuple[str, ...]
-    config: RailsConfig
-    model: str
-
-
 def resolve(configs: ConfigSet, request: ChatRequest) -> Served:
-    """What serves a request; see `resolve_one`."""
-    return resolve_one(configs, request.config_ids, request.model, request.options, stream=request.stream)
+    """What serves a request; see `resolve_one`.
+
+    Raises:
+        InvalidRequestError: also for an option that the model does not pass to its provider.
+    """
+    served = resolve_one(configs, request.config_ids, request.model, request.options, stream=request.stream)
+    refuse_options(served, request.provider_options)
+    return served
 
 
 def resolve_one(

@@ -15,7 +15,7 @@ from railstream_gateway.accept import branch_turns as turns
 from railstream_gateway.accept import records
 from railstream_gateway.accept.enqueue import enqueue, identify
 from railstream_gateway.accept.presence import CANCEL, HEADER, parse_policy
-from railstream_gateway.accept.resolution import Served
+from railstream_gateway.accept.served import Served
 from railstream_gateway.gateway import Gateway
 from railstream_gateway.stream.reading import Reading
 

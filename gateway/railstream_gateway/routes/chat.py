@@ -16,13 +16,15 @@ from railstream_gateway.accept import branch_turns as turns
 from railstream_gateway.accept import submission
 from railstream_gateway.accept.body import read_body
 from railstream_gateway.accept.chat_request import ChatRequest, read_chat, read_checks
-from railstream_gateway.accept.resolution import Served, resolve
+from railstream_gateway.accept.resolution import resolve
+from railstream_gateway.accept.served import Served
 from railstream_gateway.gateway import Gateway
 from railstream_gateway.openapi import CHAT, CHECKS
 from railstream_gateway.stream.plain_response import plain_response
 from railstream_gateway.stream.reading import Reading
 from railstream_gateway.stream.stream_response import StreamResponse
 from railstream_gateway.views.errors import ending_answer
+from railstream_gateway.views.event_ids import WithoutIds, wants_event_ids
 from railstream_gateway.views.openai.completion import Fold
 from railstream_gateway.views.openai.frames import OpenAIView
 
@@ -44,6 +46,7 @@ async def create_check(request: Request) -> Response:
 async def _serve(request: Request, read: Callable[[bytes], ChatRequest]) -> Response:
     gateway: Gateway = request.app.state.gateway
     try:
+        with_ids = wants_event_ids(request)
         asked, job, reading = await _accept(gateway, request, read)
     except RailstreamError as error:
         gateway.telemetry.instruments.rejected(error.code)
@@ -53,10 +56,11 @@ async def _serve(request: Request, read: Callable[[bytes], ChatRequest]) -> Resp
         settings = gateway.settings
         return StreamResponse(
             reading,
-            OpenAIView(),
+            OpenAIView() if with_ids else WithoutIds(OpenAIView()),
             keep_alive=settings.keep_alive,
             send_timeout=settings.send_timeout,
             headers=headers,
+            waits=True,
         )
     shared = Started(job.id, job.model, int(job.created), job.configs)
 

@@ -14,8 +14,10 @@ from railstream_gateway.gateway import Gateway
 from railstream_gateway.stream.cursor import Position, locate, parse_cursor
 from railstream_gateway.stream.reading import Reading
 from railstream_gateway.stream.relay import Relay
-from railstream_gateway.stream.stream_response import StreamResponse, View
+from railstream_gateway.stream.stream_response import StreamResponse
+from railstream_gateway.stream.view import View
 from railstream_gateway.views.errors import ending_answer, json_answer
+from railstream_gateway.views.event_ids import WithoutIds, wants_event_ids
 from railstream_gateway.views.native import NativeView
 from railstream_gateway.views.openai.completion import Fold
 from railstream_gateway.views.openai.frames import OpenAIView
@@ -35,7 +37,8 @@ async def get_completion(request: Request, id: str) -> Response:
     headers = {"x-request-id": id}
     record = await checked(gateway, record)
     if not record.ended:
-        return json_answer(record.describe(), 202, headers | RETRY_AFTER)
+        # SDKs read it as a completion: its choices are none, not null.
+        return json_answer(record.describe() | {"choices": []}, 202, headers | RETRY_AFTER)
     fold = await replay(gateway, record)
     return ending_answer(fold, with_log=True, headers=headers)
 
@@ -65,23 +68,38 @@ async def _stream(gateway: Gateway, request: Request, record: Record, *, native:
 
 async def stream_again(gateway: Gateway, request: Request, record: Record, native: View | None) -> Response:
     """From where the client stands. ``native``: how events look, one frame each; else they are OpenAI's chunks."""
+    with_ids = wants_event_ids(request)
     policy = parse_policy(request.headers.get(HEADER))
     cursor = parse_cursor(request.headers.get("last-event-id"), request.query_params.get("starting_after"))
     headers = request.state.headers = {"x-request-id": record.id}
     position = await locate(gateway.redis, record, cursor, native=native is not None)
-    if position.complete:
+    if position.complete or (position.read_all and _is_event_source(request)):
         return Response(status_code=204, headers=headers)  # an EventSource stops asking
     gateway.open_streams.check_room()
     reading = await _read(gateway, record, position, policy)
     request.state.summary.joined(record.id, record.model, record.configs, reading)
     gateway.telemetry.tracing.resume(request.state.span, record.traceparent)
     gateway.telemetry.instruments.resumed()
+    view = native or _view(record, position)
     return StreamResponse(
         reading,
-        native or _view(record, position),
+        view if with_ids else WithoutIds(view),
         keep_alive=gateway.settings.keep_alive,
         send_timeout=gateway.settings.send_timeout,
         headers=headers,
+    )
+
+
+def _is_event_source(request: Request) -> bool:
+    """Whether a browser's ``EventSource`` asks, by the headers that its standard has it send.
+
+    It asks again for ever, until it is answered 204: https://html.spec.whatwg.org/#the-eventsource-interface
+    """
+    headers = request.headers
+    return (
+        "last-event-id" in headers
+        and headers.get("accept") == "text/event-stream"
+        and "no-cache" in headers.get("cache-control", "")
     )
 
 

@@ -19,7 +19,8 @@ from railstream_gateway.accept import records, submission
 from railstream_gateway.accept.body import read_body
 from railstream_gateway.accept.chat_request import read_as
 from railstream_gateway.accept.flow_body import FlowBody, FlowOperation
-from railstream_gateway.accept.resolution import Served, resolve_one
+from railstream_gateway.accept.resolution import resolve_one
+from railstream_gateway.accept.served import Served
 from railstream_gateway.gateway import Gateway
 from railstream_gateway.openapi import CANCEL_FLOW, FLOW, GET_FLOW
 from railstream_gateway.routes.completions import RETRY_AFTER, checked, flag, replay, stream_again
@@ -51,7 +52,12 @@ async def create_flow(request: Request) -> Response:
     headers: dict[str, str] = request.state.headers
     if body.stream:
         return StreamResponse(
-            reading, FlowView(), keep_alive=settings.keep_alive, send_timeout=settings.send_timeout, headers=headers
+            reading,
+            FlowView(),
+            keep_alive=settings.keep_alive,
+            send_timeout=settings.send_timeout,
+            headers=headers,
+            waits=True,
         )
     created = int(job.created)
 

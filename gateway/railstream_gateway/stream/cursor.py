@@ -28,6 +28,8 @@ class Position:
     started: Event | None = None
     complete: bool = False
     """The reader has everything: there is nothing left to send."""
+    read_all: bool = False
+    """The reader has every frame that has an id; what is left is ``[DONE]``."""
 
 
 FROM_THE_START = Position()
@@ -92,9 +94,10 @@ def _within_ending(record: Record, cursor: EventId, last: Event, started: Event 
     else:
         view.prime(started)
     skip = cursor.seq - last.id.seq + 1
-    if skip > view.frames_of_ending(last):
+    frames = view.frames_of_ending(last)
+    if skip > frames:
         raise _beyond(cursor, f"it ended with {last.id}")
-    return Position(EventId(last.id.attempt, last.id.seq - 1), skip=skip, started=started)
+    return Position(EventId(last.id.attempt, last.id.seq - 1), skip=skip, started=started, read_all=skip == frames)
 
 
 def _beyond(cursor: EventId, known: str) -> BadCursorError:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Mapping
+from typing import Any, Final
 
-from railstream.events import Event
 from railstream.telemetry.names import CANCELLED
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from railstream_gateway.stream.first_event import First, first_of
 from railstream_gateway.stream.reading import End, Reading
 from railstream_gateway.stream.relay import Gap
+from railstream_gateway.stream.view import View
 from railstream_gateway.views.openai.frames import KEEP_ALIVE
 
 HEADERS: Final = (
@@ -36,34 +37,34 @@ CLOSE_PATIENCE: Final = 1.0
 """Seconds for a closed connection to take its last bytes."""
 
 
-class View(Protocol):
-    """How events look to this client."""
-
-    def prime(self, started: Event) -> None: ...
-
-    def frames(self, batch: Iterable[Event]) -> bytes: ...
-
-    def chunk(self, position: bytes, delta: bytes) -> bytes:
-        """The frame of a chunk without ``choice``; ``position`` is its id."""
-
-    def gap(self, gap: Gap) -> bytes: ...
-
-
 class ClientGone(Exception):
     """The connection broke while something was sent."""
 
 
 class StreamResponse(Response):
-    """``keep_alive`` and ``send_timeout`` in seconds."""
+    """``keep_alive`` and ``send_timeout`` in seconds.
+
+    ``waits``: the status line waits for the first event, one keep-alive interval at most, so that a request that fails
+    before has the status of its failure. A stream that is read again has begun, and its failures are frames.
+    """
 
     def __init__(
-        self, reading: Reading, view: View, *, keep_alive: float, send_timeout: float, headers: Mapping[str, str]
+        self,
+        reading: Reading,
+        view: View,
+        *,
+        keep_alive: float,
+        send_timeout: float,
+        headers: Mapping[str, str],
+        waits: bool = False,
     ) -> None:
         self.status_code = 200
         self.background = None
         self.raw_headers = [*HEADERS, *((name.encode(), value.encode()) for name, value in headers.items())]
         self._reading = reading
         self._view = view
+        self._answer_headers = headers
+        self._waits = waits
         self._keep_alive = keep_alive
         self._send_timeout = send_timeout
         self._loop = asyncio.get_running_loop()
@@ -88,7 +89,14 @@ class StreamResponse(Response):
         watcher = reading.watch(receive)
         self._check_send()
         try:
-            await self._start(send)
+            first = await first_of(reading, self._view, self._keep_alive, self._answer_headers) if self._waits else None
+            if first is not None and first.refusal is not None:
+                end = End.DRAINED if reading.closing else End.ENDED
+                return await first.refusal(scope, receive, send)
+            if reading.left:
+                end = End.LEFT
+                return await self._gone(watcher)
+            await self._start(send, first)
             send = state.get("send", send)
             end = await self._pump(send)
             await self._finish(end, send, watcher)
@@ -107,15 +115,22 @@ class StreamResponse(Response):
             if end is not End.ENDED:
                 state["error_type"] = CANCELLED if end is End.LEFT else end.value
 
-    async def _start(self, send: Send) -> None:
+    async def _start(self, send: Send, first: First | None) -> None:
         await self._send(send, {"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        # An empty body sends nothing yet makes some servers write the headers now.
-        await self._send(send, {"type": "http.response.body", "body": b"", "more_body": True})
+        if first is None:
+            # An empty body sends nothing yet makes some servers write the headers now.
+            await self._body(send, b"")
+        elif first.frames:
+            await self._frames(send, first.frames)
+        else:
+            await self._body(send, KEEP_ALIVE)
 
     async def _pump(self, send: Send) -> End:
         reading, view = self._reading, self._view
         relay = reading.relay
-        while True:
+        while not relay.ended:
+            if reading.closing:
+                return End.DRAINED
             try:
                 events = await relay.read(self._keep_alive)
             except Gap as gap:
@@ -126,18 +141,19 @@ class StreamResponse(Response):
                 return End.SLOW if self._slow else End.LEFT
             body = view.frames(events) if events else b""
             if body:
-                await self._body(send, body)
-                if self._arrived is not None:
-                    reading.first_event(time.monotonic() - self._arrived)
-                    self._arrived = None
-                if self._chunked:
-                    relay.lane = self._pass_on
+                await self._frames(send, body)
             elif not relay.ended and not reading.closing and not events:
                 await self._body(send, KEEP_ALIVE)
-            if relay.ended:
-                return End.ENDED
-            if reading.closing:
-                return End.DRAINED
+        return End.ENDED
+
+    async def _frames(self, send: Send, body: bytes) -> None:
+        """Send frames; after the first ones, chunks may pass straight to the socket."""
+        await self._body(send, body)
+        if self._arrived is not None:
+            self._reading.first_event(time.monotonic() - self._arrived)
+            self._arrived = None
+        if self._chunked:
+            self._reading.relay.lane = self._pass_on
 
     def _pass_on(self, position: bytes, delta: bytes) -> bool:
         """Write a chunk's frame straight to the socket: most of what a wake costs is on the way there."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import math
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from railstream.errors import OverloadedError, RailstreamError
+from railstream.errors import CancelledByRequest, OverloadedError, RailstreamError
 from railstream.events import Cancelled, Failed, Finished
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException
@@ -21,6 +23,8 @@ from railstream_gateway.views.openai.frames import CANCELLED
 
 log = logging.getLogger(__name__)
 
+UPSTREAM_ID: Final = "x-upstream-request-id"
+_HEADER_VALUE: Final = re.compile(r"[\x21-\x7e]{1,128}")
 CODES: Final = {404: "not_found", 405: "method_not_allowed"}
 _encode = msgspec.json.Encoder().encode
 
@@ -30,25 +34,40 @@ def json_answer(body: Any, status: int = 200, headers: Mapping[str, str] | None 
 
 
 def error_answer(error: RailstreamError, headers: Mapping[str, str] | None = None) -> Response:
-    given = dict(headers or {})
-    if isinstance(error, OverloadedError):
-        given["retry-after"] = str(error.retry_after)
+    after = error.retry_after if isinstance(error, OverloadedError) else None
+    given = {**(headers or {}), **retry_headers(error.retryable, after)}
     return json_answer({"error": error.envelope()}, error.status, given)
+
+
+def retry_headers(retryable: bool, after: float | None = None) -> dict[str, str]:
+    """What tells an SDK whether to repeat a request, and when; ``after`` in seconds.
+
+    SDKs repeat 408, 409, 429 and 5xx by themselves, unless ``x-should-retry`` says that it is useless.
+    """
+    if not retryable:
+        return {"x-should-retry": "false"}
+    return {} if after is None else {"retry-after": str(max(1, math.ceil(after)))}
 
 
 def ending_answer(fold: Fold, *, with_log: bool, headers: Mapping[str, str] | None = None) -> Response:
     """The answer to a stream that has ended, however it did."""
     ended = fold.terminal
-    if isinstance(ended, Failed):
-        given = dict(headers or {})
-        if ended.retry_after is not None:
-            given["retry-after"] = str(max(1, round(ended.retry_after)))
-        return json_answer({"error": ended.error}, ended.status, given)
-    if isinstance(ended, Cancelled):
-        return json_answer({"error": CANCELLED}, 409, headers)
+    if isinstance(ended, Failed | Cancelled):
+        return failure_answer(ended, headers)
     if isinstance(ended, Finished) and ended.result is not None:
         return json_answer(ended.result, 200, headers)
     return json_answer(fold.completion(with_log=with_log), 200, headers)
+
+
+def failure_answer(ended: Failed | Cancelled, headers: Mapping[str, str] | None = None) -> Response:
+    """A request that ended without an answer, as an HTTP status."""
+    given = dict(headers or {})
+    if isinstance(ended, Cancelled):
+        return json_answer({"error": CANCELLED}, CancelledByRequest.status, given | retry_headers(False))
+    given |= retry_headers(ended.retryable, ended.retry_after)
+    if _HEADER_VALUE.fullmatch(ended.upstream_request_id):
+        given[UPSTREAM_ID] = ended.upstream_request_id
+    return json_answer({"error": ended.error}, ended.status, given)
 
 
 async def on_railstream_error(request: Request, error: Exception) -> Response:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
 
+from railstream import provider_options as known
+
 Wire = Literal["openai", "anthropic", "google", "huggingface", "scripted"]
 
 
@@ -38,13 +40,15 @@ class Engine(NamedTuple):
     """It says ``stop`` where tools were called."""
     thoughts_in_total: bool = False
     """Tokens of reasoning are counted in ``total_tokens`` alone."""
+    passes: frozenset[str] | None = known.OPENAI
+    """Options beside OpenAI's that a request may send to it; ``None``: all. See ``railstream.pass``."""
 
 
-_NIM = Engine("https://integrate.api.nvidia.com/v1", "NVIDIA_API_KEY")
+_NIM = Engine("https://integrate.api.nvidia.com/v1", "NVIDIA_API_KEY", passes=known.NIM)
 _CONTINUE_FINAL_MESSAGE: Final = {"continue_final_message": True, "add_generation_prompt": False}
 """vLLM's flags. llama.cpp's server takes them too (ggml-org/llama.cpp#23012); an older one ignores them and goes on
 with a trailing assistant message by default (ggml-org/llama.cpp#13174)."""
-_VLLM = Engine("http://localhost:8000/v1", continues=True, continue_params=_CONTINUE_FINAL_MESSAGE)
+_VLLM = Engine("http://localhost:8000/v1", continues=True, continue_params=_CONTINUE_FINAL_MESSAGE, passes=None)
 _GOOGLE = Engine(
     "https://generativelanguage.googleapis.com/v1beta",
     "GEMINI_API_KEY",
@@ -52,8 +56,11 @@ _GOOGLE = Engine(
     other_key="GOOGLE_API_KEY",
     url_variable="GOOGLE_GEMINI_BASE_URL",
     refuses=frozenset({"logit_bias", "logprobs", "top_logprobs"}),
+    passes=known.GOOGLE,
 )
-_AZURE = Engine(key="AZURE_OPENAI_API_KEY", url_variable="AZURE_OPENAI_ENDPOINT", key_header="api-key")
+_AZURE = Engine(
+    key="AZURE_OPENAI_API_KEY", url_variable="AZURE_OPENAI_ENDPOINT", key_header="api-key", passes=known.AZURE
+)
 
 ENGINES: Final[Mapping[str, Engine]] = {
     "openai": Engine("https://api.openai.com/v1", "OPENAI_API_KEY", url_variable="OPENAI_BASE_URL"),
@@ -64,6 +71,7 @@ ENGINES: Final[Mapping[str, Engine]] = {
         "ANTHROPIC_API_KEY",
         wire="anthropic",
         url_variable="ANTHROPIC_BASE_URL",
+        passes=known.ANTHROPIC,
         refuses=frozenset(
             {
                 "frequency_penalty",
@@ -81,7 +89,10 @@ ENGINES: Final[Mapping[str, Engine]] = {
         ),
     ),
     "groq": Engine(
-        "https://api.groq.com/openai/v1", "GROQ_API_KEY", refuses=frozenset({"logprobs", "logit_bias", "top_logprobs"})
+        "https://api.groq.com/openai/v1",
+        "GROQ_API_KEY",
+        refuses=frozenset({"logprobs", "logit_bias", "top_logprobs"}),
+        passes=known.GROQ,
     ),
     "gemini": Engine(
         "https://generativelanguage.googleapis.com/v1beta/openai",
@@ -89,6 +100,7 @@ ENGINES: Final[Mapping[str, Engine]] = {
         other_key="GOOGLE_API_KEY",
         tools_end_with_stop=True,
         thoughts_in_total=True,
+        passes=known.GEMINI,
     ),
     "google": _GOOGLE,
     "google_genai": _GOOGLE,
@@ -100,23 +112,29 @@ ENGINES: Final[Mapping[str, Engine]] = {
         asks_for_usage=False,
         continues=True,
         continue_message={"prefix": True},
+        passes=known.MISTRAL,
     ),
-    "deepseek": Engine("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
-    "openrouter": Engine("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
-    "together": Engine("https://api.together.xyz/v1", "TOGETHER_API_KEY"),
-    "fireworks": Engine("https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY"),
+    "deepseek": Engine("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY", passes=known.DEEPSEEK),
+    "openrouter": Engine("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY", passes=known.OPENROUTER),
+    "together": Engine("https://api.together.xyz/v1", "TOGETHER_API_KEY", passes=known.TOGETHER),
+    "fireworks": Engine("https://api.fireworks.ai/inference/v1", "FIREWORKS_API_KEY", passes=known.FIREWORKS),
     "nim": _NIM,
     "nvidia_ai_endpoints": _NIM,
     "vllm": _VLLM,
     "vllm_openai": _VLLM,
-    "ollama": Engine("http://localhost:11434/v1"),
-    "llamacpp": Engine("http://localhost:8080/v1", continues=True, continue_params=_CONTINUE_FINAL_MESSAGE),
+    "ollama": Engine("http://localhost:11434/v1", passes=None),
+    "llamacpp": Engine(
+        "http://localhost:8080/v1", continues=True, continue_params=_CONTINUE_FINAL_MESSAGE, passes=None
+    ),
     "huggingface": Engine(
-        wire="huggingface", continues=True, refuses=frozenset({"n", "tools", "logprobs", "response_format"})
+        wire="huggingface",
+        continues=True,
+        refuses=frozenset({"n", "tools", "logprobs", "response_format"}),
+        passes=known.HUGGINGFACE,
     ),
     "scripted": Engine(wire="scripted", continues=True),
 }
-OTHER: Final = Engine()
+OTHER: Final = Engine(passes=None)
 """Any other OpenAI-compatible endpoint."""
 
 

@@ -11,6 +11,8 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from railstream.config.base import Location, Misplaced, Seconds, Section, nearest
 from railstream.config.engines import ENGINES, Engine, azure_url, engine_of
 from railstream.config.serving import OnWorkerLoss
+from railstream.extra_fields import OF_A_CHOICE, OF_THE_ANSWER
+from railstream.provider_options import SAFE
 
 SCRIPTED: Final = "scripted"
 UNUSED_TYPES: Final = frozenset({"embeddings"})
@@ -97,11 +99,31 @@ class ModelOptions(Section):
     wire: Literal["chat", "responses"] = "chat"
     """Of an OpenAI-compatible provider. ``responses``: its Responses API in background mode, where the provider keeps
     the run, and a worker that takes over reads the same run again."""
+    passes: Literal["all", "none"] | tuple[str, ...] | None = None
+    """``pass`` in the file: the options beside OpenAI's that a request may send to it. Not given: the engine's."""
+    keep_fields: Literal["all", "none"] | tuple[str, ...] = "all"
+    """What of that which the provider says beside the delta is kept, of a closed list."""
     on_worker_loss: OnWorkerLoss | None = None
     """Not given: the config's."""
     headers: Mapping[str, str] = {}
     continuous_usage: bool = False
     """Ask for usage with every chunk (vLLM): an exact count of what a cancelled call had generated."""
+
+    @field_validator("keep_fields")
+    @classmethod
+    def _of_the_list(cls, fields: Any) -> Any:
+        for name in fields if isinstance(fields, tuple) else ():
+            if name not in (known := (*OF_THE_ANSWER, *OF_A_CHOICE)):
+                raise ValueError(f"{name!r} is not a field that can be kept{nearest(name, known)}")
+        return fields
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_pass(cls, data: Any) -> Any:
+        """``pass`` is a word of Python's own, and no name of a field."""
+        if not isinstance(data, Mapping) or "pass" not in data:
+            return data
+        return {("passes" if key == "pass" else key): value for key, value in data.items()}
 
 
 class Model(Section):
@@ -214,6 +236,27 @@ class Model(Section):
             return self.preset.refuses | NOT_IN_RESPONSES
         older = self.wire == "anthropic" and self.headers.get("anthropic-version", "") == "2023-06-01"
         return self.preset.refuses - SAMPLING if older else self.preset.refuses
+
+    @property
+    def keeps(self) -> frozenset[str]:
+        """Fields beside the delta that are kept of its answers."""
+        given = self.railstream.keep_fields
+        if isinstance(given, tuple):
+            return frozenset(given)
+        return frozenset((*OF_THE_ANSWER, *OF_A_CHOICE)) if given == "all" else frozenset()
+
+    def passes(self, option: str, *, guarded: bool) -> bool:
+        """Whether a request may send it an option that OpenAI's request has not.
+
+        A guarded config passes by its engine's default only what cannot move text past its rails.
+        """
+        own = self.railstream.passes
+        if isinstance(own, tuple):
+            return option in own
+        if own == "none":
+            return False
+        known = None if own == "all" else self.preset.passes
+        return (known is None or option in known) and (option in SAFE or not guarded)
 
     @property
     def used(self) -> bool:

@@ -150,7 +150,7 @@ class RecordedCall:
         return self._end("finished", list(reasons), "")
 
     def fail(self, error_type: str) -> Usage:
-        """It failed: a code of `railstream.errors.CALL_ERRORS`, or an exception's class name."""
+        """It failed: a code of `railstream.call_kinds.CALL_KINDS`, or an exception's class name."""
         answered = self._count or error_type == "truncated"
         return self._end("failed", ["error"] if answered else [], error_type)
 

@@ -69,7 +69,12 @@ class Frames:
         self._continuous = call.script.usage == "continuous"
         self._logprobs = call.script.logprobs or bool(call.body.get("logprobs"))
         shared = {"id": call.id, "object": "chat.completion.chunk", "created": int(time.time())}
-        encoded = msgspec.json.encode(shared | {"model": call.entry.model, "system_fingerprint": FINGERPRINT})
+        named = shared | {"model": call.entry.model, "system_fingerprint": FINGERPRINT}
+        encoded = msgspec.json.encode(named | call.script.extra)
+        self._finished = b"".join(
+            b",%b:%b" % (msgspec.json.encode(name), msgspec.json.encode(value))
+            for name, value in call.script.choice_extra.items()
+        )
         self._open = encoded[:-1] + b',"choices":['
         self._close = b'],"usage":null}' if self._usage else b"]}"
 
@@ -101,7 +106,8 @@ class Frames:
 
     def _chunk(self, choice: int, delta: bytes, logprobs: bytes, finish: bytes, usage: bytes | None) -> bytes:
         close = self._close if usage is None else b'],"usage":%b}' % usage
-        said = b'{"index":%d,"delta":%b,"logprobs":%b,"finish_reason":%b}' % (choice, delta, logprobs, finish)
+        more = b"" if finish == b"null" else self._finished
+        said = b'{"index":%d,"delta":%b,"logprobs":%b,"finish_reason":%b%b}' % (choice, delta, logprobs, finish, more)
         return self._open + said + close
 
 
@@ -124,9 +130,10 @@ def completion(id: str, model: str, answer: Answer, script: Script, usage: Mappi
     choices = []
     for index, reason in enumerate(answer.finish_reasons):
         message = answer.message(index, stamped=script.stamp)
-        choices.append({"index": index, "message": message, "logprobs": None, "finish_reason": reason})
+        ended = {"index": index, "message": message, "logprobs": None, "finish_reason": reason}
+        choices.append(ended | script.choice_extra)
     shared = {"id": id, "object": "chat.completion", "created": int(time.time()), "model": model}
-    whole = shared | {"system_fingerprint": FINGERPRINT, "choices": choices}
+    whole = shared | {"system_fingerprint": FINGERPRINT} | script.extra | {"choices": choices}
     return whole if usage is None else whole | {"usage": usage}
 
 

@@ -144,7 +144,9 @@ class Player:
     def _send_error(self, message: str) -> None:
         match self._script.error_form:
             case "envelope":
-                self._send(msgspec.json.encode(self._call.wire.error(message, self._script.status)))
+                given = self._script.error
+                said = self._call.wire.error(message, self._script.status) if given is None else {"error": given}
+                self._send(msgspec.json.encode(said))
             case "object":
                 self._send(msgspec.json.encode({"object": "error", "message": message, "code": self._script.status}))
             case "event":

@@ -110,6 +110,10 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     zeros: bool = False
     """One more usage follows the last one, of zeros."""
     finish_reason: str | None = None
+    extra: dict[str, Any] = {}
+    """Keys of OpenAI's chunks and completions beside the choices, such as ``citations``."""
+    choice_extra: dict[str, Any] = {}
+    """Keys of a choice that has finished, such as ``content_filter_results``."""
 
     attach_for: float = 300
     """Seconds after its begin for which a response in the background can be streamed again."""
@@ -122,6 +126,8 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
     """Only the first calls of one request meet the fault and the hold (told by ``X-Request-Id``, else the body)."""
     status: int = 500
     retry_after: float | None = None
+    error: dict[str, Any] | None = None
+    """The error object of ``error_before`` and ``error_during``, as it is sent; else one that fits the status."""
     seconds: float = 1.0
     size: int = 1024 * 1024
 

@@ -211,7 +211,9 @@ class Upstream:
             said, headers = call.wire.refusal(
                 "the testing upstream refuses, as told", script.status, script.retry_after
             )
-            response.json(script.status, said, headers | call.headers)
+            response.json(
+                script.status, said if script.error is None else {"error": script.error}, headers | call.headers
+            )
             self.ledger.close(entry, "fault")
             return
         if call.fault == "slow_headers":

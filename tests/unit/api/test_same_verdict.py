@@ -89,6 +89,11 @@ async def of_generation(config: RailsConfig, question: str, streaming: bool) -> 
     return "".join(texts), outcome
 
 
+def without_request_id(outcome: Any) -> Any:
+    """The provider names each call of its own, also where both fail alike."""
+    return msgspec.structs.replace(outcome, upstream_request_id="") if isinstance(outcome, Failed) else outcome
+
+
 @pytest.mark.parametrize("streaming", [True, False])
 @pytest.mark.parametrize("case", TABLE)
 async def test_the_same_text_and_the_same_verdict(upstream: Upstream, case: str, streaming: bool) -> None:
@@ -104,7 +109,7 @@ async def test_the_same_text_and_the_same_verdict(upstream: Upstream, case: str,
     async with LLMRails(config) as rails:
         *texts, ended = [piece async for piece in rails.stream_events_async(question, streaming=streaming)]
         assert "".join(map(str, texts)) == text
-        assert ended == outcome
+        assert without_request_id(ended) == without_request_id(outcome)
         if isinstance(outcome, Finished):
             assert await rails.generate_async(question) == text
         elif isinstance(outcome, Blocked):

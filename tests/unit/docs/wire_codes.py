@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from railstream import errors
-from railstream.errors import CALL_ERRORS, CallError, InvalidRequestError, RailstreamError
+from railstream.call_kinds import CALL_KINDS
+from railstream.errors import CallError, InvalidRequestError, RailstreamError
 from railstream_gateway.views.errors import CODES
 
 ROOT = Path(__file__).parents[3]
@@ -40,7 +41,7 @@ def raised() -> set[Raised]:
     """What the source raises or writes, with what is known of each."""
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in _sources()]
     found = {each for tree in trees for node in ast.walk(tree) for each in _of_node(node)}
-    calls = {Raised(CallError.type, code, *CALL_ERRORS[code]) for code in CALL_ERRORS}
+    calls = {Raised(kind.type, kind.code, kind.status, kind.retryable) for kind in CALL_KINDS.values()}
     routing = {Raised(InvalidRequestError.type, code, status) for status, code in CODES.items()}
     return found | calls | routing
 

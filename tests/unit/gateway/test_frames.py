@@ -72,7 +72,7 @@ def test_an_answer_without_a_word_still_begins_with_the_role() -> None:
 def test_an_error_before_a_word_is_the_only_frame() -> None:
     view = OpenAIView()
     frames = blocks(view.frames([event("1-0", STARTED), event("1-1", events.Failed({"message": "no"}))]))
-    assert frames == [("1-1", {"error": {"message": "no"}}), ("", "[DONE]")]
+    assert frames == [("1-1", {"error": {"message": "no", "status": 500}}), ("", "[DONE]")]
 
 
 def test_a_cancel_before_any_worker_needs_no_start() -> None:

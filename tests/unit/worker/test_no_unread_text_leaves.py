@@ -293,6 +293,7 @@ def test_a_clean_answer_keeps_every_known_field(rails: str) -> None:
         for name, text in said.items():
             key = (about.get("index", 0), name)
             texts[key] = texts.get(key, "") + text
+    assert texts.pop((1, "role")) == "assistant"  # the second choice's; the first one's is a frame of the gateway
     texts.pop((0, "role"), None)
     assert texts == {
         (0, "content"): "Hello wörld 👩\u200d🚀",

@@ -16,12 +16,15 @@ from typing import Any, Final, Protocol
 from railstream.config import RailsConfig
 from railstream.errors import CallError, RailstreamError
 from railstream.events import Blocked, Failed, Finished
+from railstream.extra_fields import FINGERPRINT, closed
 
 from railstream_engine.generation.calls import Caller
 from railstream_engine.generation.emission import Emission
+from railstream_engine.generation.roles import ROLE, WithRole
 from railstream_engine.generation.sink import Gate, Room
+from railstream_engine.generation.structured import asks_for_structure
 from railstream_engine.generation.tool_calls import declared_tools
-from railstream_engine.providers.port import Call, ChatModel, Delta, Finish, Part, Runs
+from railstream_engine.providers.port import Call, ChatModel, Delta, Extra, Finish, Part, Runs
 from railstream_engine.rails.port import Guards, Turn, Violation
 
 Outcome = Finished | Blocked | Failed
@@ -63,6 +66,10 @@ class Generation:
     _guards: Guards = field(init=False)
     _choices: int = field(init=False)
     _emissions: dict[int, Emission] = field(default_factory=dict)
+    _spoken: set[int] = field(default_factory=set)
+    """Choices that have had a chunk."""
+    _extra: dict[int | None, dict[str, Any]] = field(default_factory=dict)
+    """By choice; of the answer under ``None``."""
     _waiting: asyncio.Task[Any] | None = None
     """The task that reads, while it waits for the provider: only then may a block cancel it."""
     _cut: bool = False
@@ -147,6 +154,7 @@ class Generation:
                 await emission.aclose()
             self._emissions.clear()
             self.finish_reasons.clear()
+            self._extra.clear()
             await self._generate(messages)
 
     def _is_unchanged(self, messages: Messages) -> bool:
@@ -202,6 +210,8 @@ class Generation:
                     emission.push(part)
                 elif type(part) is Finish:
                     self._ended(part)
+                elif type(part) is Extra:
+                    self._extra.setdefault(part.index, {}).update(part.fields)
                 if self._cut:
                     return
         except CallError as error:  # the event loop hands over parts, and has nobody to tell
@@ -215,9 +225,10 @@ class Generation:
 
     def _emission(self, index: int) -> Emission:
         self._check_index(index)
+        self._spoken.add(index)
         return Emission(
             index,
-            self.sink,
+            WithRole(self.sink) if index else self.sink,
             self._guards,
             primed=self.released if index == 0 else "",
             declared=declared_tools(self.params),
@@ -250,8 +261,27 @@ class Generation:
 
     async def _finish(self) -> Finished:
         last = max(self.finish_reasons, default=0)
+        for index in range(1, last + 1):
+            if index not in self._spoken:
+                self.sink.chunk(ROLE, b'{"index":%d}' % index)
         reasons = [await self._reason(self.finish_reasons.get(index, "stop")) for index in range(last + 1)]
-        return Finished(finish_reasons=tuple(reasons), usage=self.usage)
+        extra = await self._kept(self._extra.get(None, {}))
+        of_choices = [await self._kept(self._extra.get(index, {})) for index in range(last + 1)]
+        return Finished(
+            finish_reasons=tuple(reasons),
+            usage=self.usage,
+            extra=extra,
+            choice_extra=tuple(of_choices) if any(of_choices) else (),
+        )
+
+    async def _kept(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """What may leave of what the provider has said beside the delta."""
+        if not self._guards.guarded:
+            return fields
+        kept, mark = closed(fields), fields.get("system_fingerprint")
+        if isinstance(mark, str) and FINGERPRINT.fullmatch(mark) and await self._guards.lets_pass(mark):
+            kept["system_fingerprint"] = mark
+        return kept
 
     async def _reason(self, given: str) -> str:
         """A finish reason as it may leave: OpenAI's words, or a short identifier that local rails have read."""
@@ -267,6 +297,8 @@ class Generation:
             form=self._form(violation),
             refusal=violation.refusal,
             usage=self.usage,
+            structured=asks_for_structure(self.params),
+            choices=self._choices,
         )
 
     def _form(self, violation: Violation) -> str:
@@ -282,13 +314,14 @@ class Generation:
 
     def failed(self, error: RailstreamError) -> Failed:
         """The outcome of this error."""
-        retry_after = error.retry_after if isinstance(error, CallError) else None
+        call = error if isinstance(error, CallError) else None
         return Failed(
             error=self._envelope(error),
             status=error.status,
             retryable=error.retryable,
-            retry_after=retry_after,
+            retry_after=None if call is None else call.retry_after,
             usage=self.usage,
+            upstream_request_id="" if call is None or self.caller.guarded else call.provider_request_id or "",
         )
 
     def _envelope(self, error: RailstreamError) -> dict[str, Any]:

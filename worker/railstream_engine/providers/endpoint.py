@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from railstream.config.engines import OTHER, Engine
+from railstream.extra_fields import OF_A_CHOICE, OF_THE_ANSWER
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Endpoint:
     engine: Engine = OTHER
     refuses: frozenset[str] = frozenset()
     drops: frozenset[str] = frozenset()
+    keeps: frozenset[str] = frozenset((*OF_THE_ANSWER, *OF_A_CHOICE))
+    """Fields beside the delta that are read of its answers."""
 
     @property
     def host(self) -> str:

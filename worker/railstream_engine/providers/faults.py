@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
+from railstream.call_kinds import PROVIDER_WORDS
 from railstream.errors import CallError
 
 _SECRETS: Final = re.compile(r"(sk-|nvapi-|AIza|gsk_)[\w-]{6,}|[Bb]earer\s+\S+")
@@ -19,7 +20,7 @@ _URLS: Final = re.compile(r"https?://\S+")
 
 BY_STATUS: Final[Mapping[int, str]] = {
     401: "authentication",
-    402: "permission",
+    402: "quota",
     403: "permission",
     404: "not_found",
     408: "timeout",
@@ -28,43 +29,6 @@ BY_STATUS: Final[Mapping[int, str]] = {
     503: "overloaded",
     504: "timeout",
     529: "overloaded",
-}
-BY_WORD: Final[Mapping[str, str]] = {
-    "invalid_api_key": "authentication",
-    "api_key_invalid": "authentication",  # Google: with status 400
-    "authentication_error": "authentication",
-    "unauthenticated": "authentication",
-    "permission_error": "permission",
-    "permission_denied": "permission",
-    "billing_error": "permission",
-    "insufficient_quota": "permission",  # a 429 that no waiting mends
-    "not_found_error": "not_found",
-    "not_found": "not_found",
-    "model_not_found": "not_found",
-    "deploymentnotfound": "not_found",
-    "rate_limit_error": "rate_limited",
-    "rate_limit_exceeded": "rate_limited",
-    "resource_exhausted": "rate_limited",
-    "too_many_requests": "rate_limited",
-    "overloaded_error": "overloaded",
-    "overloaded": "overloaded",
-    "unavailable": "overloaded",
-    "service_unavailable": "overloaded",
-    "timeout_error": "timeout",
-    "deadline_exceeded": "timeout",
-    "context_length_exceeded": "context_too_long",
-    "model_context_window_exceeded": "context_too_long",
-    "content_filter": "content_filtered",
-    "content_policy_violation": "content_filtered",
-    "moderation_error": "content_filtered",
-    "invalid_request_error": "invalid_request",
-    "invalid_argument": "invalid_request",
-    "failed_precondition": "invalid_request",
-    "request_too_large": "invalid_request",
-    "api_error": "provider",
-    "server_error": "provider",
-    "internal": "provider",
-    "internal_server_error": "provider",
 }
 MOST_SAID: Final = 4096
 MOST_CODE: Final = 256
@@ -98,15 +62,24 @@ def answered(
         provider_code = _detail(fields, "reason") or fields["status"]
     shown = provider_code if provider_code is not None else kind
     headers = headers or {}
-    param = fields.get("param")
+    param, given_type = fields.get("param"), fields.get("type")
     return CallError(
         redact(said, key)[:MOST_SAID],
         code=code_of(status, provider_code, kind, said),
         provider_code=None if shown is None else redact(str(shown), key)[:MOST_CODE],
+        provider_type=redact(given_type, key)[:MOST_CODE] if isinstance(given_type, str) else None,
+        provider_status=_status(status, provider_code),
         provider_request_id=headers.get("x-request-id") or headers.get("request-id"),
         retry_after=retry_after(headers) or _seconds(_detail(fields, "retryDelay")),
         param=param if isinstance(param, str) else None,
     )
+
+
+def _status(status: int, provider_code: Any) -> int | None:
+    """The HTTP status that the provider means; inside a stream its code may be one."""
+    if status != 200:
+        return status
+    return provider_code if isinstance(provider_code, int) else None
 
 
 def _fields(error: Any) -> dict[str, Any]:
@@ -135,10 +108,12 @@ def _seconds(duration: Any) -> float | None:
 
 
 def code_of(status: int, provider_code: Any, kind: Any, message: str) -> str:
-    """A key of `railstream.errors.CALL_ERRORS`."""
-    by_code = BY_WORD.get(str(provider_code).lower())
-    if by_code in ("authentication", "context_too_long", "content_filtered", "permission"):
+    """A key of `railstream.call_kinds.CALL_KINDS`."""
+    by_code, by_kind = (PROVIDER_WORDS.get(str(word).lower()) for word in (provider_code, kind))
+    if by_code in ("authentication", "context_too_long", "content_filtered", "permission", "quota"):
         return by_code
+    if by_kind == "quota":
+        return by_kind
     if status in (200, 400, 413, 422) and TOO_LONG.search(message):
         return "context_too_long"
     if status == 200 and isinstance(provider_code, int):
@@ -147,7 +122,7 @@ def code_of(status: int, provider_code: Any, kind: Any, message: str) -> str:
         return BY_STATUS[status]
     if 400 <= status < 500:
         return by_code or "invalid_request"
-    return by_code or BY_WORD.get(str(kind).lower()) or "provider"
+    return by_code or by_kind or "provider"
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

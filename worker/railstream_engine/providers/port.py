@@ -131,7 +131,15 @@ class ResponseInfo(msgspec.Struct, frozen=True):
     model: str = ""
 
 
-Part = Delta | Finish | TokenCount | ResponseInfo
+class Extra(msgspec.Struct, frozen=True):
+    """What the provider says beside the delta, as `railstream.extra_fields` lists it: the latest of each counts."""
+
+    fields: dict[str, Any]
+    index: int | None = None
+    """Of the choice that it is about; ``None``: the answer."""
+
+
+Part = Delta | Finish | TokenCount | ResponseInfo | Extra
 
 
 class ChatModel(Protocol):

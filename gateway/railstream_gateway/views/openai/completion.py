@@ -18,6 +18,8 @@ from railstream.events import (
     Started,
 )
 
+from railstream_gateway.views.openai.frames import violation
+
 
 class Fold:
     """Add all events of a stream; then `completion` of the terminal one."""
@@ -61,8 +63,10 @@ class Fold:
             "object": "chat.completion",
             "created": self._shared.created,
             "model": self._shared.model,
-            "choices": self._finished(ended) if isinstance(ended, Finished) else [_refused(ended)],
+            "choices": self._finished(ended) if isinstance(ended, Finished) else _refused(ended),
         }
+        if isinstance(ended, Finished):
+            body |= ended.extra
         if ended.usage is not None:
             body["usage"] = ended.usage
         told = self._guardrails(ended, with_log=with_log)
@@ -82,12 +86,14 @@ class Fold:
 
     def _plain(self, ended: Finished) -> list[dict[str, Any]]:
         reasons = ended.finish_reasons or ("stop",)
+        beside = dict(enumerate(ended.choice_extra))
         return [
             {
                 "index": index,
                 "message": self._choice(index).message(),
                 "logprobs": self._choice(index).logprobs(),
                 "finish_reason": reason,
+                **beside.get(index, {}),
             }
             for index, reason in enumerate(reasons)
         ]
@@ -95,12 +101,20 @@ class Fold:
     def _guardrails(self, ended: Finished | Blocked, *, with_log: bool) -> dict[str, Any]:
         told: dict[str, Any] = {}
         if isinstance(ended, Blocked):
-            told["violation"] = {"flow": ended.flow, "stage": ended.stage} | ended.error
+            told |= violation(ended, self._shared.configs)
         if with_log and ended.log is not None:
             told["log"] = ended.log
         return {"config_ids": list(self._shared.configs)} | told if told else {}
 
 
-def _refused(ended: Blocked) -> dict[str, Any]:
-    message = {"role": "assistant", "content": ended.refusal, "refusal": None}
-    return {"index": 0, "message": message, "logprobs": None, "finish_reason": "stop"}
+def _refused(ended: Blocked) -> list[dict[str, Any]]:
+    """A refusal in words that a person reads; where a program reads the answer, in the field that is meant for one."""
+    filtered = ended.form == "content_filter"
+    content = None if ended.structured else ended.refusal
+    refusal = ended.refusal if ended.structured and not filtered else None
+    message = {"role": "assistant", "content": content, "refusal": refusal}
+    reason = "content_filter" if filtered else "stop"
+    return [
+        {"index": index, "message": message, "logprobs": None, "finish_reason": reason}
+        for index in range(ended.choices)
+    ]

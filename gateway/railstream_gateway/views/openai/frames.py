@@ -48,6 +48,7 @@ class OpenAIView:
         self._before = self._behind = b""
         """All around the delta of a plain chunk."""
         self._include_usage = False
+        self._configs: tuple[str, ...] = ()
         self._role: Event | None = None
 
     def prime(self, started: Event) -> None:
@@ -58,6 +59,7 @@ class OpenAIView:
 
     def begin(self, shared: Started) -> None:
         self._include_usage = shared.include_usage
+        self._configs = shared.configs
         head = {"id": shared.id, "object": "chat.completion.chunk", "created": shared.created, "model": shared.model}
         self._head = _encode(head)[:-1] + b',"choices":['
         self._tail = b'],"usage":null}' if shared.include_usage else b"]}"
@@ -81,7 +83,7 @@ class OpenAIView:
 
     def gap(self, gap: Gap) -> bytes:
         """Said instead of what is lost. Without an id: the reader's last one stays true."""
-        body = {"error": gap.envelope(), "gap": gap_object(gap)}
+        body = {"error": gap.envelope() | {"status": gap.status}, "gap": gap_object(gap)}
         return b"event: gap\ndata: %b\n\n" % _encode(body) + DONE
 
     def chunk(self, position: bytes, delta: bytes) -> bytes:
@@ -129,27 +131,45 @@ class OpenAIView:
         match payload:
             case Finished(operations=count, usage=usage) if count:
                 return self._usage(usage)
-            case Finished(finish_reasons=reasons, usage=usage):
-                finishes = [self._finish(index, reason) for index, reason in enumerate(reasons or ("stop",))]
-                return [*finishes, *self._usage(usage)]
+            case Finished(finish_reasons=reasons, usage=usage, extra=extra, choice_extra=extras):
+                beside = dict(enumerate(extras))
+                finishes = [
+                    self._finish(index, reason, extra, beside.get(index, {}))
+                    for index, reason in enumerate(reasons or ("stop",))
+                ]
+                return [*finishes, *self._usage(usage, extra)]
             case Blocked(form="content_filter", usage=usage):
-                return [self._finish(0, "content_filter"), *self._usage(usage)]
+                return [*self._stopped(payload, "content_filter"), *self._usage(usage)]
             case Blocked(form="refusal", refusal=refusal, usage=usage):
-                said = self._choice(0, _encode({"content": refusal}))
-                return [lambda id: self._frame(id, said), self._finish(0, "stop"), *self._usage(usage)]
-            case Blocked(error=error) | Failed(error=error):
-                return [error_frame(error)]
+                # Prose behind half a JSON text would be part of neither.
+                said = self._choice(0, _encode({"refusal" if payload.structured else "content": refusal}))
+                return [lambda id: self._frame(id, said), *self._stopped(payload, "stop"), *self._usage(usage)]
+            case Blocked(error=error):
+                return [error_frame(error, violation(payload, self._configs))]
+            case Failed(error=error, status=status):
+                return [error_frame(error | {"status": status})]
             case _:
-                return [error_frame(CANCELLED)]
+                return [error_frame(CANCELLED | {"status": CancelledByRequest.status})]
 
-    def _finish(self, index: int, reason: str) -> Callable[[EventId], bytes]:
+    def _stopped(self, blocked: Blocked, reason: str) -> Sequence[Callable[[EventId], bytes]]:
+        """Every choice ends; the first one's chunk has the violation."""
+        told = {"guardrails": violation(blocked, self._configs)}
+        return [self._finish(index, reason, {} if index else told) for index in range(blocked.choices)]
+
+    def _finish(
+        self, index: int, reason: str, extra: dict[str, Any] | None = None, of_choice: dict[str, Any] | None = None
+    ) -> Callable[[EventId], bytes]:
+        """``extra`` stands beside the choices, ``of_choice`` in the choice."""
         choice = self._choice(index, b"{}", finish_reason=_encode(reason))
-        return lambda id: self._frame(id, choice)
+        data = self._head + labelled(choice, **(of_choice or {})) + labelled(self._tail, **(extra or {}))
+        return lambda id: b"id: %d-%d\ndata: %b\n\n" % (*id, data)
 
-    def _usage(self, usage: dict[str, Any] | None) -> Sequence[Callable[[EventId], bytes]]:
+    def _usage(
+        self, usage: dict[str, Any] | None, extra: dict[str, Any] | None = None
+    ) -> Sequence[Callable[[EventId], bytes]]:
         if not self._include_usage or usage is None:
             return ()
-        data = b'%b],"usage":%b}' % (self._head, _encode(usage))
+        data = labelled(b'%b],"usage":%b}' % (self._head, _encode(usage)), **(extra or {}))
         return (lambda id: b"id: %d-%d\ndata: %b\n\n" % (*id, data),)
 
     def _choice(self, index: int, delta: bytes, logprobs: bytes = b"null", finish_reason: bytes = b"null") -> bytes:
@@ -165,13 +185,19 @@ class OpenAIView:
 
 
 def labelled(choice: bytes, **more: Any) -> bytes:
-    """A choice that says more than OpenAI's."""
-    return b"%b,%b" % (choice[:-1], _encode(more)[1:])
+    """The bytes of an object that says more."""
+    return choice if not more else b"%b,%b" % (choice[:-1], _encode(more)[1:])
 
 
-def error_frame(error: dict[str, Any]) -> Callable[[EventId], bytes]:
-    data = _encode({"error": error})
+def error_frame(error: dict[str, Any], guardrails: dict[str, Any] | None = None) -> Callable[[EventId], bytes]:
+    data = _encode({"error": error} | ({} if guardrails is None else {"guardrails": guardrails}))
     return lambda id: b"id: %d-%d\ndata: %b\n\n" % (*id, data)
+
+
+def violation(blocked: Blocked, configs: Sequence[str]) -> dict[str, Any]:
+    """What stands under ``guardrails`` where a rail has blocked."""
+    told = {"flow": blocked.flow, "stage": blocked.stage} | blocked.error
+    return {"config_ids": list(configs), "violation": told}
 
 
 def gap_object(gap: Gap) -> dict[str, str | None]:

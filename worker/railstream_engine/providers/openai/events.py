@@ -8,15 +8,17 @@ one completion object in place of a stream is read at the end of its body.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 from railstream.errors import CallError
+from railstream.extra_fields import OF_A_CHOICE, OF_THE_ANSWER
 
 from railstream_engine.providers.http.error_events import error_of
 from railstream_engine.providers.http.event_lines import EventLines, wrong_form
 from railstream_engine.providers.openai.chunk_template import ChunkTemplate
-from railstream_engine.providers.port import Delta, Finish, Part, ResponseInfo
+from railstream_engine.providers.port import Delta, Extra, Finish, Part, ResponseInfo
 from railstream_engine.providers.tool_indexes import ToolIndexes
 from railstream_engine.providers.usage_counts import UsageCounts
 
@@ -30,6 +32,10 @@ class _Choice(msgspec.Struct, gc=False):
     """In the delta's place where the answer is no stream."""
     finish_reason: str | None = None
     logprobs: msgspec.Raw = _NOTHING
+    content_filter_results: msgspec.Raw = _NOTHING
+    stop_reason: msgspec.Raw = _NOTHING
+    matched_stop: msgspec.Raw = _NOTHING
+    native_finish_reason: msgspec.Raw = _NOTHING
 
 
 class _Chunk(msgspec.Struct, gc=False):
@@ -39,6 +45,12 @@ class _Chunk(msgspec.Struct, gc=False):
     usage: dict[str, Any] | None = None
     x_groq: dict[str, Any] | None = None
     error: msgspec.Raw = _NOTHING
+    system_fingerprint: msgspec.Raw = _NOTHING
+    service_tier: msgspec.Raw = _NOTHING
+    citations: msgspec.Raw = _NOTHING
+    search_results: msgspec.Raw = _NOTHING
+    prompt_filter_results: msgspec.Raw = _NOTHING
+    provider: msgspec.Raw = _NOTHING
 
 
 class _Text(msgspec.Struct, gc=False):
@@ -85,6 +97,7 @@ class ChunkReader(EventLines):
     """Feed it bytes; it gives parts. ``done`` once ``[DONE]`` was read.
 
     ``choices``: how many were asked for. ``expects_usage``: the provider was asked for it.
+    ``keeps``: what of `railstream.extra_fields` is read.
     ``tools_end_with_stop``: an answer that called tools ends with ``stop`` here, and means ``tool_calls``.
     ``thoughts_in_total``: tokens of reasoning are those of the total that are neither prompt nor completion.
     """
@@ -94,6 +107,7 @@ class ChunkReader(EventLines):
         *,
         choices: int = 1,
         expects_usage: bool = False,
+        keeps: frozenset[str] = frozenset((*OF_THE_ANSWER, *OF_A_CHOICE)),
         tools_end_with_stop: bool = False,
         thoughts_in_total: bool = False,
     ) -> None:
@@ -107,6 +121,8 @@ class ChunkReader(EventLines):
         self._tools: dict[int, ToolIndexes] = {}
         self._usage = UsageCounts(thoughts_in_total=thoughts_in_total)
         self._expects_usage = expects_usage
+        self._keeps = keeps
+        self._seen_extra: dict[tuple[int | None, str], msgspec.Raw] = {}
 
     @property
     def complete(self) -> bool:
@@ -154,6 +170,7 @@ class ChunkReader(EventLines):
         if not self._informed and (chunk.id or chunk.model):
             self._informed = True
             parts.append(ResponseInfo(chunk.id or "", chunk.model or ""))
+        self._extra(None, chunk, OF_THE_ANSWER, parts)
         known = len(parts)
         for choice in chunk.choices or ():
             self._choice(choice, parts)
@@ -178,11 +195,24 @@ class ChunkReader(EventLines):
             if self._calling is not None and delta.tools:
                 self._calling.add(choice.index)
         if choice.finish_reason:
+            self._extra(choice.index, choice, OF_A_CHOICE, parts)
             self._finished.add(choice.index)
             reason = finish_reason(choice.finish_reason)
             if reason == "stop" and self._calling and choice.index in self._calling:
                 reason = "tool_calls"
             parts.append(Finish(choice.index, reason, choice.finish_reason))
+
+    def _extra(self, index: int | None, source: _Chunk | _Choice, names: Iterable[str], parts: list[Part]) -> None:
+        """What stands beside the delta and is new. Values are parsed once: they are the same in every chunk."""
+        found: dict[str, Any] = {}
+        for name in names:
+            raw = getattr(source, name)
+            if raw is not _NOTHING and name in self._keeps and self._seen_extra.get((index, name)) != raw:
+                self._seen_extra[index, name] = raw
+                if (value := _value(raw)) is not None:
+                    found[name] = value
+        if found:
+            parts.append(Extra(found, index))
 
     def _tools_of(self, choice: int) -> ToolIndexes:
         found = self._tools.get(choice)
@@ -291,6 +321,14 @@ def _json(raw: msgspec.Raw) -> bytes:
     return b"" if data == b"null" else data
 
 
+def _value(raw: msgspec.Raw) -> Any:
+    """``None`` for what msgspec cannot read too, such as half a surrogate pair: it is left out."""
+    try:
+        return msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def _lenient(data: bytes) -> _Chunk:
     """A chunk that holds half of a surrogate pair: legal JSON, which msgspec refuses. It keeps its escapes."""
     try:
@@ -300,6 +338,10 @@ def _lenient(data: bytes) -> _Chunk:
                 given = choice.pop(name, None)
                 if given is not None:
                     choice[name] = msgspec.Raw(json.dumps(given, separators=(",", ":")).encode())
+            for name in OF_A_CHOICE:
+                choice.pop(name, None)
+        for name in OF_THE_ANSWER:
+            chunk.pop(name, None)
         chunk.pop("error", None)  # one that says something was raised by the caller
         return msgspec.convert(chunk, _Chunk)
     except (ValueError, AttributeError, TypeError, RecursionError, msgspec.MsgspecError) as error:

@@ -68,6 +68,7 @@ class OpenAIModel:
         return ChunkReader(
             choices=choices if isinstance(choices, int) else 1,
             expects_usage=engine.asks_for_usage,
+            keeps=self._endpoint.keeps,
             tools_end_with_stop=engine.tools_end_with_stop,
             thoughts_in_total=engine.thoughts_in_total,
         )

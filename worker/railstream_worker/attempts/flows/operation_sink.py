@@ -12,6 +12,7 @@ from railstream.deltas import decode_delta, joined, text_of, well_formed
 from railstream.events import OperationFinished, OperationSkipped, OperationStarted
 from railstream.ids import parse_event_id
 from railstream.job import Job
+from railstream_engine.generation.roles import with_role
 from railstream_engine.generation.sink import Room
 from railstream_engine.schedule import FAILED, FINISHED, SKIPPED
 from redis.asyncio import Redis
@@ -60,6 +61,8 @@ class Lane:
     index: int
     operation: str
     known: Known = field(default_factory=Known)
+    names_role: bool = False
+    """Its first delta has the role: it is a choice of a chat completion, and not the first one."""
     keep: Callable[[Rewritten], Awaitable[None]] | None = None
     """Gets what the input rails rewrote of the operation's messages, where a branch keeps its question."""
 
@@ -75,6 +78,8 @@ class Lane:
         told = {"index": self.index, "operation": self.operation}
         if choice and "logprobs" in (given := decode_delta(choice)):
             told["logprobs"] = given["logprobs"]
+        if self.names_role and not self.known.chunks:
+            delta = with_role(delta)
         self.known.hear(delta, choice if "logprobs" in told else b"")
         self.room_of.chunk(delta, msgspec.json.encode(well_formed(told) if choice else told))
 

@@ -107,7 +107,7 @@ class OperationsRun:
         index, known = self._index[id], self._known[id]
         self._tell(OperationStarted(id, index, operation.model, operation.branch, operation.configs))
         known.started = True
-        lane = Lane(self._room, index, id, known)
+        lane = Lane(self._room, index, id, known, names_role=self._job.kind == "chat" and index > 0)
         try:
             outcome = await self._answer(operation, lane)
         except RailstreamError as error:
