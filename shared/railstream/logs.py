@@ -27,7 +27,7 @@ CREDENTIALS: Final = re.compile(
     r"|(?P<bearer>\b[Bb]earer\s+)[^\s\"',]+"
     r"|(?P<key>\bsk-)[A-Za-z0-9_-]{8,}"
 )
-"""The length of a scheme is bounded: without it, a long word costs the square of its length, and the event loop stands."""
+"""A scheme has a greatest length: else a long word costs the square of its length, while the event loop stands."""
 HIDDEN: Final = "***"
 
 _request_id: ContextVar[str] = ContextVar("railstream_request_id", default="")

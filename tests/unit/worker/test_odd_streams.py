@@ -255,3 +255,39 @@ def test_an_answer_is_whole_with_its_finish_reasons_and_the_usage_that_was_asked
     assert not reader.whole
     reader.feed(sse({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}))
     assert reader.whole
+
+
+@pytest.mark.parametrize("delta", [{"role": "assistant", "content": ""}, {}, {"content": None}])
+def test_an_end_signal_after_nothing_but_who_speaks_is_an_error(delta: object) -> None:
+    reader = ChunkReader()
+    reader.feed(event(delta) + b"data: [DONE]\n\n")
+    with pytest.raises(CallError, match="nothing in it"):
+        reader.end()
+
+
+def call_of_f(arguments: str) -> dict[str, Any]:
+    function = {"name": "f", "arguments": arguments}
+    return {"tool_calls": [{"index": 0, "id": "t", "type": "function", "function": function}]}
+
+
+def test_an_end_signal_within_the_arguments_of_a_tool_call_is_an_error() -> None:
+    reader = ChunkReader()
+    reader.feed(event(call_of_f('{"a":')) + b"data: [DONE]\n\n")
+    with pytest.raises(CallError, match="arguments") as raised:
+        reader.end()
+    assert raised.value.code == "truncated"
+
+
+@pytest.mark.parametrize("arguments", ["", "{}", '{"a":1}'])
+def test_an_end_signal_after_a_whole_tool_call_without_a_finish_reason_ends_with_tool_calls(arguments: str) -> None:
+    reader = ChunkReader()
+    reader.feed(event(call_of_f(arguments)) + b"data: [DONE]\n\n")
+    assert reader.end() == [Finish(0, "tool_calls", "tool_calls")]
+    assert reader.end() == []
+
+
+def test_a_body_that_ends_when_one_of_two_choices_has_finished_and_the_other_has_not_begun_is_cut() -> None:
+    reader = ChunkReader(choices=2)
+    reader.feed(event({"content": "a"}, finish_reason="stop"))
+    reader.end()
+    assert not reader.complete
