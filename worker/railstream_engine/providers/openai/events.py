@@ -144,7 +144,7 @@ class ChunkReader(EventLines):
         return parts
 
     def _end_calls(self, parts: list[Part]) -> None:
-        """An answer that ends with ``[DONE]`` and no finish reason has called its tools, if their arguments are whole."""
+        """``[DONE]`` without a finish reason: the tool calls of such an answer are called, if they are whole."""
         for index, tools in self._tools.items():
             if index not in self._finished:
                 if not tools.whole:
