@@ -23,10 +23,11 @@ VERBOSE: Final = (
 )  # fmt: skip
 """Libraries whose own lines below a warning hold requests, or nothing that is ours to say."""
 CREDENTIALS: Final = re.compile(
-    r"(?P<scheme>[a-z][a-z0-9+.-]*://[^\s/:@]*:)[^\s/@]+(?=@)"  # the password of a URL
+    r"(?P<scheme>[a-z][a-z0-9+.-]{0,31}://[^\s/:@]*:)[^\s/@]+(?=@)"  # the password of a URL
     r"|(?P<bearer>\b[Bb]earer\s+)[^\s\"',]+"
     r"|(?P<key>\bsk-)[A-Za-z0-9_-]{8,}"
 )
+"""A scheme has a greatest length: else a long word costs the square of its length, while the event loop stands."""
 HIDDEN: Final = "***"
 
 _request_id: ContextVar[str] = ContextVar("railstream_request_id", default="")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -163,3 +164,19 @@ async def test_the_sdk_raises_at_a_gap(rig: Rig) -> None:
         await other.take_over(after="1-0")
         with pytest.raises(APIError):
             [chunk async for chunk in stream.parse()]
+
+
+@pytest.mark.parametrize("key", [keys.events, keys.request])
+async def test_a_key_of_a_request_that_has_another_type_is_a_gap_and_not_silence(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, key: Callable[[str], str]
+) -> None:
+    monkeypatch.setattr(relay, "PATIENCE", 0.1)
+    served = await rig.serve()
+    async with served.ask() as stream:
+        writer = await (await rig.next_job()).start()
+        await writer.say("a")
+        await rig.redis.set(key(writer.id), "not what it was")
+        async with asyncio.timeout(10):
+            await stream.read()
+    assert stream.text == "a"
+    assert [frame.event for frame in stream.frames if frame.event] == ["gap"]

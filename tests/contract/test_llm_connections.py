@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import struct
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 
@@ -275,3 +276,18 @@ async def test_an_error_body_without_an_end_is_read_to_a_bound() -> None:
         await provider.left.wait()
     assert heard.failed.code == "invalid_request"
     assert len(str(heard.failed)) <= 4096
+
+
+async def test_a_connection_that_is_reset_after_the_finish_reason_leaves_a_whole_answer() -> None:
+    async def answer(provider: RawServer, writer: asyncio.StreamWriter) -> None:
+        for choice in ({"delta": {"content": "Hello"}}, {"delta": {}, "finish_reason": "stop"}):
+            data = sse({"choices": [{"index": 0, **choice}]})
+            writer.write((HEAD if "finish_reason" not in choice else b"") + b"%x\r\n%b\r\n" % (len(data), data))
+        await writer.drain()
+        await asyncio.sleep(0.1)  # else the reset overtakes what was sent
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    async with serving(answer) as provider, model_at(provider.port) as model:
+        heard = await listen(model, Call("m-1", [{"role": "user", "content": "Hi"}]))
+    assert (heard.error, heard.text, [finish.reason for finish in heard.finishes]) == (None, "Hello", ["stop"])

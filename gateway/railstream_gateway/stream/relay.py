@@ -19,6 +19,7 @@ from railstream.live_frame import PLAIN
 from railstream.requests import ENDED, MARK
 from railstream.topology.recovery import FAILURES
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from railstream_gateway.stream.hub import Hub
 
@@ -262,7 +263,17 @@ class Relay:
         return []
 
     async def _page(self) -> list[Event]:
-        return to_events(await self._redis.xrange(keys.events(self.request_id), min=f"({self.cursor}", count=PAGE))
+        found = self._redis.xrange(keys.events(self.request_id), min=f"({self.cursor}", count=PAGE)
+        return to_events(await self._of_own_keys(found))
+
+    async def _of_own_keys(self, reading: Awaitable[Any]) -> Any:
+        """What is read of the request's own keys. Raises `Gap` where one has another type: no repeat mends that."""
+        try:
+            return await reading
+        except ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            raise Gap(self.cursor, None, None) from error
 
     async def _look(self, *, missing: bool) -> None:
         """Nothing follows the cursor: is that right? ``missing``: something does, but not the next event."""
@@ -270,7 +281,7 @@ class Relay:
         pipeline.xrange(keys.events(self.request_id), count=1)
         pipeline.xrevrange(keys.events(self.request_id), count=1)
         pipeline.hmget(keys.request(self.request_id), "status", MARK)
-        head, tail, (status, enqueued) = await pipeline.execute()
+        head, tail, (status, enqueued) = await self._of_own_keys(pipeline.execute())
         gap = Gap(self.cursor, _id_of(head), _id_of(tail))
         if missing or status is None:
             raise gap

@@ -213,3 +213,49 @@ def test_the_run_is_told_as_soon_as_the_provider_names_it_and_only_once() -> Non
     progress = {"type": "response.in_progress", "response": CREATED["response"]}
     read(numbered(CREATED, progress, DONE), Position(on_begun=told.append))
     assert told == ["resp_1"]
+
+
+@pytest.mark.parametrize("status", ["queued", "in_progress", None])
+def test_a_whole_response_that_has_not_ended_is_a_run_to_be_read_again_and_no_answer(status: str | None) -> None:
+    position = Position()
+    reader = ResponseReader(position)
+    reader.feed(json.dumps({"object": "response", "id": "resp_1", "status": status, "output": []}).encode())
+    parts = reader.end()
+    assert not reader.done
+    assert not [part for part in parts if isinstance(part, Finish)]
+    assert position.resumable
+    assert position.id == "resp_1"
+
+
+@pytest.mark.parametrize("status", ["completed", "in_progress", None])
+@pytest.mark.parametrize("ending", ["failed", "cancelled"])
+def test_a_run_whose_last_event_is_a_failure_has_failed_whatever_its_status_is(ending: str, status: str | None) -> None:
+    last = {"type": f"response.{ending}", "response": {"id": "resp_1", "status": status, "output": []}}
+    with pytest.raises(CallError) as raised:
+        read(numbered(CREATED, text("Half"), last))
+    assert raised.value.code == "provider"
+
+
+def test_a_run_whose_last_event_is_incomplete_does_not_stop_whatever_its_status_is() -> None:
+    response = {"id": "resp_1", "status": "completed", "incomplete_details": {"reason": "max_output_tokens"}}
+    parts = read(numbered(CREATED, text("Half"), {"type": "response.incomplete", "response": response}))
+    assert parts[-1] == Finish(0, "length", "max_output_tokens")
+
+
+def test_a_run_that_goes_on_without_sequence_numbers_is_cut_and_repeats_no_text() -> None:
+    position = Position()
+    ResponseReader(position).feed(framed(numbered(CREATED, text("Hello"))))
+    again = ResponseReader(position)
+    assert content(again.feed(framed([CREATED, text("Hello"), text(" world"), DONE]))) == ""
+    assert again.failure is not None
+    assert again.failure.code == "truncated"
+    assert not position.resumable
+
+
+def test_a_text_of_which_a_skipped_event_is_missing_is_cut() -> None:
+    whole = [{"type": "message", "content": [{"type": "output_text", "text": "Hello world"}]}]
+    last = {"type": "response.completed", "response": DONE["response"] | {"output": whole}}
+    events = numbered(CREATED, text("Hello"), text(" world"), last)
+    with pytest.raises(CallError) as raised:
+        read([events[0], *events[2:]])
+    assert raised.value.code == "truncated"

@@ -12,6 +12,7 @@ from railstream_engine.providers.anthropic.events import MessageReader
 from railstream_engine.providers.google.events import ContentReader
 from railstream_engine.providers.http.event_lines import MOST_BYTES, EventLines
 from railstream_engine.providers.openai.events import ChunkReader
+from railstream_engine.providers.openai_responses.parts import token_count as of_run
 from railstream_engine.providers.port import Delta, Finish, Part, TokenCount
 
 READERS = pytest.mark.parametrize("make", [ChunkReader, MessageReader, ContentReader])
@@ -255,3 +256,55 @@ def test_an_answer_is_whole_with_its_finish_reasons_and_the_usage_that_was_asked
     assert not reader.whole
     reader.feed(sse({"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}))
     assert reader.whole
+
+
+@pytest.mark.parametrize("delta", [{"role": "assistant", "content": ""}, {}, {"content": None}])
+def test_an_end_signal_after_nothing_but_who_speaks_is_an_error(delta: object) -> None:
+    reader = ChunkReader()
+    reader.feed(event(delta) + b"data: [DONE]\n\n")
+    with pytest.raises(CallError, match="nothing in it"):
+        reader.end()
+
+
+def call_of_f(arguments: str) -> dict[str, Any]:
+    function = {"name": "f", "arguments": arguments}
+    return {"tool_calls": [{"index": 0, "id": "t", "type": "function", "function": function}]}
+
+
+def test_an_end_signal_within_the_arguments_of_a_tool_call_is_an_error() -> None:
+    reader = ChunkReader()
+    reader.feed(event(call_of_f('{"a":')) + b"data: [DONE]\n\n")
+    with pytest.raises(CallError, match="arguments") as raised:
+        reader.end()
+    assert raised.value.code == "truncated"
+
+
+@pytest.mark.parametrize("arguments", ["", "{}", '{"a":1}'])
+def test_an_end_signal_after_a_whole_tool_call_without_a_finish_reason_ends_with_tool_calls(arguments: str) -> None:
+    reader = ChunkReader()
+    reader.feed(event(call_of_f(arguments)) + b"data: [DONE]\n\n")
+    assert reader.end() == [Finish(0, "tool_calls", "tool_calls")]
+    assert reader.end() == []
+
+
+def test_a_body_that_ends_when_one_of_two_choices_has_finished_and_the_other_has_not_begun_is_cut() -> None:
+    reader = ChunkReader(choices=2)
+    reader.feed(event({"content": "a"}, finish_reason="stop"))
+    reader.end()
+    assert not reader.complete
+
+
+@pytest.mark.parametrize(("cached", "written", "prompt"), [(4, 1, 5), (50, 0, 55), (0, 7, 12), (3, 3, 11)])
+def test_cached_tokens_that_are_more_than_the_prompt_were_counted_beside_it(
+    cached: int, written: int, prompt: int
+) -> None:
+    # As they stood, the rest of the prompt was less than nothing, and so was its price.
+    details = {"cached_tokens": cached, "cache_write_tokens": written}
+    given = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8, "prompt_tokens_details": details}
+    tokens = ChunkReader().feed(sse({"choices": [], "usage": given}))[-1]
+    assert isinstance(tokens, TokenCount)
+    assert (tokens.input_tokens, tokens.cached_input_tokens, tokens.output_tokens) == (prompt, cached, 3)
+    assert (tokens.raw["prompt_tokens"], tokens.raw["total_tokens"]) == (prompt, prompt + 3)
+    run = {"input_tokens": 5, "output_tokens": 3, "input_tokens_details": details}
+    assert of_run(run).input_tokens == prompt
+    assert of_run({**run, "output_tokens_details": {"reasoning_tokens": 9}}).output_tokens == 12

@@ -8,7 +8,7 @@ behind needs to know; fragments that are numbered already keep their bytes.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -29,6 +29,8 @@ class _ToolCall:
     id: str
     name: str
     arguments: str = ""
+    pieces: list[str] = field(default_factory=list)
+    """All of its arguments, as they came."""
 
 
 class ToolIndexes:
@@ -38,6 +40,11 @@ class ToolIndexes:
         self._calls: list[_ToolCall] = []
         self._by_id: dict[str, _ToolCall] = {}
         self._numbers: set[int] = set()
+
+    @property
+    def whole(self) -> bool:
+        """Whether the arguments of each call are JSON, or none."""
+        return all(not (text := "".join(call.pieces).strip()) or _is_json(text) for call in self._calls)
 
     def numbered(self, delta: Delta) -> Delta:
         """The delta with an index for each call that is its alone, and with arguments that are text."""
@@ -66,6 +73,7 @@ class ToolIndexes:
         call = self._found(id, given, name) or self._begun(id, given, name)
         if not call.id:
             call.arguments += arguments  # by its end the next call is told apart
+        call.pieces.append(arguments)
         call.name = call.name or name
         if id and not call.id:
             call.id = id
@@ -141,6 +149,14 @@ def _wrong(what: str, kind: str, value: object) -> CallError:
 def _is_whole(arguments: str) -> bool:
     try:
         json.loads(arguments)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
     except (ValueError, RecursionError):
         return False
     return True

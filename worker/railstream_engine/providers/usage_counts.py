@@ -40,7 +40,7 @@ class UsageCounts:
 
 def token_count(usage: dict[str, Any], *, thoughts_in_total: bool = False) -> TokenCount:
     """OpenAI's usage object as inclusive buckets."""
-    usage = _with_thoughts(usage, always=thoughts_in_total)
+    usage = _with_cache(_with_thoughts(usage, always=thoughts_in_total))
     prompt, completion = part_of(usage, "prompt_tokens_details"), part_of(usage, "completion_tokens_details")
     return TokenCount(
         input_tokens=counted(usage, "prompt_tokens"),
@@ -71,6 +71,20 @@ def _with_thoughts(usage: dict[str, Any], *, always: bool) -> dict[str, Any]:
         "total_tokens": prompt + completion + thought,
         "completion_tokens_details": {**details, "reasoning_tokens": thought},
     }
+
+
+def _with_cache(usage: dict[str, Any]) -> dict[str, Any]:
+    """OpenAI's usage object whose prompt holds what the cache had: a smaller one is counted beside it."""
+    prompt, details = counted(usage, "prompt_tokens"), part_of(usage, "prompt_tokens_details")
+    whole = holding(prompt, counted(details, "cached_tokens"), counted(details, "cache_write_tokens"))
+    if whole == prompt:
+        return usage
+    return {**usage, "prompt_tokens": whole, "total_tokens": whole + counted(usage, "completion_tokens")}
+
+
+def holding(whole: int, *parts: int) -> int:
+    """A count that holds its parts. One that is smaller than they are was counted beside them."""
+    return whole if sum(parts) <= whole else whole + sum(parts)
 
 
 def counted(usage: Mapping[str, Any], name: str) -> int:

@@ -153,7 +153,7 @@ async def _parts(
                 if time() > pace.last:
                     raise late(source.provider, source.name, "total_timeout", patience.total)
         except (httpx2.HTTPError, httpx2.StreamError):
-            if not reader.whole:
+            if not reader.complete:
                 raise
     if parts := reader.end():
         yield parts

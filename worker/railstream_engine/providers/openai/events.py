@@ -115,6 +115,8 @@ class ChunkReader(EventLines):
         self._choices = choices
         self._open: set[int] = set()
         self._finished: set[int] = set()
+        self._filled: set[int] = set()
+        """Choices of which something was read."""
         self._informed = False
         self._template = ChunkTemplate()
         self._calling: set[int] | None = set() if tools_end_with_stop else None
@@ -127,13 +129,17 @@ class ChunkReader(EventLines):
     @property
     def complete(self) -> bool:
         """The provider has said that this is all."""
-        return self.done or (bool(self._finished) and self._open <= self._finished)
+        return self.done or (self._ended and len(self._finished) >= self._choices)
+
+    @property
+    def _ended(self) -> bool:
+        """Every choice that has begun has its finish reason."""
+        return bool(self._finished) and self._open <= self._finished
 
     @property
     def whole(self) -> bool:
         """Every choice that was asked for has its finish reason, and the usage has come if it was asked for."""
-        ended = self.complete and len(self._finished) >= self._choices
-        return self.done or (ended and (self._usage.came or not self._expects_usage))
+        return self.done or (self.complete and (self._usage.came or not self._expects_usage))
 
     def feed(self, data: bytes) -> list[Part]:
         if not (self._rest or self._data or self._name or self.done):
@@ -146,10 +152,21 @@ class ChunkReader(EventLines):
         parts = super().end()
         if not self.done and not self._open and (bare := self._bare_json()):
             self._event_of(bare, parts)
-            self.done = self.complete
-        if self.done and not self._open:
+            self.done = self._ended
+        if self.done and not self._filled and not self._finished:
             raise CallError("the provider ended its answer with nothing in it", code="truncated")
+        if self.done:
+            self._end_calls(parts)
         return parts
+
+    def _end_calls(self, parts: list[Part]) -> None:
+        """``[DONE]`` without a finish reason: the tool calls of such an answer are called, if they are whole."""
+        for index, tools in self._tools.items():
+            if index not in self._finished:
+                if not tools.whole:
+                    raise CallError("the provider ended its answer within a tool call's arguments", code="truncated")
+                self._finished.add(index)
+                parts.append(Finish(index, "tool_calls", "tool_calls"))
 
     def _event(self, data: bytes, parts: list[Part]) -> None:
         if data == b"[DONE]":
@@ -189,6 +206,7 @@ class ChunkReader(EventLines):
             choice.delta = choice.message
         delta = read_delta(choice)
         if delta is not None:
+            self._filled.add(choice.index)
             if delta.tools:
                 delta = self._tools_of(choice.index).numbered(delta)
             parts.append(delta)

@@ -30,10 +30,14 @@ FIELDS: Final = {
     "response.reasoning_summary_text.delta": "reasoning_content",
     "response.reasoning_text.delta": "reasoning_content",
 }
-ENDINGS: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
+STATUSES: Final = ("completed", "incomplete", "cancelled", "failed")
+"""Of a run that is over, the worse behind the better."""
+ENDINGS: Final = frozenset(f"response.{status}" for status in STATUSES)
 INCOMPLETE: Final = {"max_output_tokens": "length", "max_messages": "length", "content_filter": "content_filter"}
 _RUN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:=-]{0,511}")
 """What the id of a run may be: it stands in URLs and in Redis."""
+PIECES: Final = frozenset({*FIELDS, "response.function_call_arguments.delta", "response.output_item.added"})
+"""Events that add to the answer."""
 MOST_ITEMS: Final = 4096
 """Of one output; a greater index is a fault of the provider."""
 
@@ -88,6 +92,9 @@ class ResponseReader(EventLines):
             event = _lenient(data)
         if not self._position.passes(event.sequence_number):
             return
+        if event.sequence_number is None and event.type in PIECES and self._position.goes_on:
+            message = "the provider sent an event without its sequence_number where a run was to go on behind one"
+            raise CallError(message, code="truncated")  # it may repeat what has been read
         if (field := FIELDS.get(event.type)) is not None:
             self._text(event, field, parts)
         elif event.type == "response.function_call_arguments.delta":
@@ -95,7 +102,7 @@ class ResponseReader(EventLines):
         elif event.type == "response.output_item.added":
             self._added(event, parts)
         elif event.type in ENDINGS:
-            self._ended(_object(event.response), parts)
+            self._ended(event.type.removeprefix("response."), _object(event.response), parts)
         elif event.type in ("response.created", "response.queued", "response.in_progress"):
             self._inform(_object(event.response), parts)
         elif event.type in ("", "error") and (failure := error_of(data)) is not None:
@@ -161,9 +168,13 @@ class ResponseReader(EventLines):
         response = _object(json.loads(data))
         if (failure := error_of(data)) is not None and response.get("object") != "response":
             raise failure
-        self._ended(response, parts)
+        if (status := response.get("status")) in STATUSES:
+            self._ended(status, response, parts)
+        elif response.get("id"):
+            self._inform(response, parts)  # the run is not over: it is read as one whose connection broke
 
-    def _ended(self, response: dict[str, Any], parts: list[Part]) -> None:
+    def _ended(self, ending: str, response: dict[str, Any], parts: list[Part]) -> None:
+        """``ending``: how the event says that the run ended. Where the response's status is worse, that holds."""
         if response.get("id"):
             self._inform(response, parts)
         output = response.get("output")
@@ -173,15 +184,17 @@ class ResponseReader(EventLines):
             parts.append(token_count(usage))
         self._position.ended = self.done = True
         status = response.get("status")
-        if status in ("failed", "cancelled"):
-            raise _failure(response)
-        parts.append(self._finish(response))
+        if status in STATUSES:
+            ending = max(ending, str(status), key=STATUSES.index)
+        if ending in ("failed", "cancelled"):
+            raise _failure(ending, response)
+        parts.append(self._finish(ending, response))
 
-    def _finish(self, response: dict[str, Any]) -> Finish:
-        if response.get("status") == "incomplete":
+    def _finish(self, ending: str, response: dict[str, Any]) -> Finish:
+        if ending == "incomplete":
             raw = str((response.get("incomplete_details") or {}).get("reason") or "incomplete")
             return Finish(0, INCOMPLETE.get(raw) or finish_reason(raw), raw)
-        return Finish(0, "tool_calls" if self._position.tools else "stop", str(response.get("status") or "completed"))
+        return Finish(0, "tool_calls" if self._position.tools else "stop", ending)
 
     def _reconcile(self, place: int, item: dict[str, Any], parts: list[Part]) -> None:
         """Take from the whole output what no delta has brought."""
@@ -202,7 +215,7 @@ class ResponseReader(EventLines):
         if not isinstance(text, str) or known >= len(text):
             return
         if known:
-            if self._position.connections > 1 and field != "reasoning_content":
+            if self._position.may_lack and field != "reasoning_content":
                 message = (
                     f"the provider sent {known} of {len(text)} characters of a text: events of its run are missing"
                 )
@@ -230,8 +243,8 @@ def _lenient(data: bytes) -> _Event:
     return msgspec.convert(json.loads(data), _Event)
 
 
-def _failure(response: dict[str, Any]) -> CallError:
-    if response.get("status") == "cancelled":
+def _failure(ending: str, response: dict[str, Any]) -> CallError:
+    if ending == "cancelled":
         return CallError("the run was cancelled at the provider", code="provider", provider_code="cancelled")
     error = response.get("error")
     return answered(error if isinstance(error, dict) else {}, message="the provider's run failed")

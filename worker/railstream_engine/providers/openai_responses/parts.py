@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from railstream_engine.providers.port import Delta, TokenCount
-from railstream_engine.providers.usage_counts import counted, part_of
+from railstream_engine.providers.usage_counts import counted, holding, part_of
 
 _encode = msgspec.json.Encoder().encode
 
@@ -38,6 +38,8 @@ def token_count(usage: dict[str, Any]) -> TokenCount:
     given, generated = counted(usage, "input_tokens"), counted(usage, "output_tokens")
     of_input, of_output = part_of(usage, "input_tokens_details"), part_of(usage, "output_tokens_details")
     cached, reasoning = counted(of_input, "cached_tokens"), counted(of_output, "reasoning_tokens")
+    written = counted(of_input, "cache_write_tokens")
+    given, generated = holding(given, cached, written), holding(generated, reasoning)
     raw = {
         "prompt_tokens": given,
         "completion_tokens": generated,
@@ -45,4 +47,4 @@ def token_count(usage: dict[str, Any]) -> TokenCount:
         "prompt_tokens_details": {"cached_tokens": cached},
         "completion_tokens_details": {"reasoning_tokens": reasoning},
     }
-    return TokenCount(given, generated, cached, counted(of_input, "cache_write_tokens"), reasoning, raw)
+    return TokenCount(given, generated, cached, written, reasoning, raw)

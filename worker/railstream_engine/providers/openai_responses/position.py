@@ -18,6 +18,8 @@ class Position:
     """Sequence number of the last event that was read."""
     numbered: bool = True
     """Whether every event so far had a number: without one nobody knows where to go on."""
+    skipped: bool = False
+    """Whether a sequence number was left out: the provider may have lost an event."""
     read_at: float = 0.0
     """When the answer last gained something, in monotonic seconds; 0 before that."""
     connections: int = 0
@@ -35,6 +37,16 @@ class Position:
         """Whether another connection can go on where this one broke off."""
         return bool(self.id) and self.numbered and not self.ended and not self.failed
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether the present connection was asked for what follows the last event."""
+        return self.connections > 1 and self.last >= 0
+
+    @property
+    def may_lack(self) -> bool:
+        """Whether events may be missing between those that were read."""
+        return self.connections > 1 or self.skipped
+
     def named(self, id: str) -> None:
         """The provider named the run."""
         if self.id and id != self.id:
@@ -51,6 +63,7 @@ class Position:
             return True
         if number <= self.last:
             return False
+        self.skipped = self.skipped or (self.last >= 0 and number > self.last + 1)
         self.last = number
         return True
 
