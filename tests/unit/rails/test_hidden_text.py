@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from railstream_engine.rails.matching.hidden import has_hidden, revealed
-from unit.rails.guarding import engine, turn
+from unit.rails.guarding import Asked, engine, turn
 
 CONFIG = {"terms": {"input": {"terms": ["tungsten"]}}, "regex_detection": {"input": {"patterns": ["zinc[0-9]"]}}}
 FLOWS = ["terms check input", "regex check input"]
@@ -62,3 +62,12 @@ def test_what_is_hidden_is_told_from_ordinary_selectors() -> None:
     assert revealed("a" + tags("b c") + selectors("déf")) == "ab cdéf"
     assert not has_hidden("\u2764\ufe0f\u2764\ufe0f")
     assert not has_hidden("Grüße")
+
+
+async def test_a_judge_reads_what_a_message_hides_as_plain_letters() -> None:
+    prompts = [{"task": "self_check_input", "content": "Bad? {{ user_input }}"}]
+    rails = engine({"input": {"flows": ["self check input"]}}, prompts=prompts)
+    judge = Asked("No")
+    _, violation = await rails.check_input(turn(judge, messages=[user("Hello" + tags(" tungsten"))]))
+    assert violation is None
+    assert any("Hello tungsten" in question for question in judge.questions)

@@ -17,6 +17,7 @@ from railstream_engine.rails.input.runs import Leaf, Run, runs_in, value_at
 from railstream_engine.rails.judges.judge_group import Judge
 from railstream_engine.rails.judges.local_judges import IncrementalJudge
 from railstream_engine.rails.judges.verdict import Verdict, allow, block, rewrite
+from railstream_engine.rails.matching.hidden import has_hidden, revealed
 from railstream_engine.rails.port import Turn
 from railstream_engine.rails.tools.tool_texts import Blocked, read_arguments, readable
 
@@ -223,8 +224,13 @@ class JudgingReader(Reader):
 
 
 def everything_in(message: Message) -> str:
-    """All that a message says, for a judge: its content alone where it has nothing else."""
-    return "\n".join(filter(None, [text_of(message), *map(readable, other_texts(message))]))
+    """All that a message says, for a judge: its content alone where it has nothing else.
+
+    Content with letters that nobody sees is followed by itself with those made plain, as the model will read it.
+    """
+    text = text_of(message)
+    content = [text, revealed(text)] if has_hidden(text) else [text]
+    return "\n".join(filter(None, [*content, *map(readable, other_texts(message))]))
 
 
 def _content_of(message: Message) -> list[tuple[Path, str]]:

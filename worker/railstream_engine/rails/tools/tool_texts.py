@@ -53,11 +53,27 @@ def compact(value: Any) -> str:
 
 
 def readable(arguments: Any) -> str:
-    """The arguments in one text as a person reads them: no escapes, and JSON in place of strings that hold some."""
-    if not isinstance(arguments, str):
-        return compact(_deeply_decoded(arguments, DEPTH))
-    value = _deeply_decoded(arguments, DEPTH + 1)
-    return [value, *readings(value)][-1] if isinstance(value, str) else compact(value)
+    """The arguments in one text as a person reads them: no escapes, and JSON in place of strings that hold some.
+
+    Where a string in them says something else once its own escapes are undone, that reading follows in its own line.
+    """
+    value = _deeply_decoded(arguments, DEPTH + 1 if isinstance(arguments, str) else DEPTH)
+    if isinstance(value, str):
+        return _last_reading(value)
+    text, undone = compact(value), compact(_undone(value))
+    return text if text == undone else f"{text}\n{undone}"
+
+
+def _undone(value: Any) -> Any:
+    if isinstance(value, str):
+        return _last_reading(value)
+    if isinstance(value, dict):
+        return {_last_reading(name): _undone(item) for name, item in value.items()}
+    return [_undone(item) for item in value] if isinstance(value, list) else value
+
+
+def _last_reading(text: str) -> str:
+    return [text, *readings(text)][-1]
 
 
 def _deeply_decoded(value: Any, depth: int) -> Any:
