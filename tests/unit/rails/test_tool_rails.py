@@ -157,3 +157,21 @@ async def test_a_result_is_masked_where_it_stands() -> None:
 def test_a_rail_at_the_wrong_place_is_refused(rails: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         engine(rails)
+
+
+@pytest.mark.parametrize("depth", range(6))
+async def test_a_judge_reads_a_word_however_often_its_escapes_are_escaped(depth: int) -> None:
+    text = 'say "forb\\u0069dden"'
+    for _ in range(depth):
+        text = json.dumps(text)
+    judge = Asked("no")
+    call, violation = await ruled(of_calls("self check output"), ToolCall("weather", json.dumps({"city": text})), judge)
+    assert (call is None, violation) == (False, None)
+    assert any("forbidden" in question for question in judge.questions)
+
+
+async def test_a_judge_reads_backslashes_of_arguments_as_they_stand_too() -> None:
+    judge = Asked("no")
+    arguments = json.dumps({"city": r"C:\new\table"})
+    await ruled(of_calls("self check output"), ToolCall("weather", arguments), judge)
+    assert any(r"C:\\new\\table" in question for question in judge.questions)

@@ -7,37 +7,35 @@ match can reach over it.
 
 from __future__ import annotations
 
-import time
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate, islice
 from typing import Final
 
+from railstream_engine.rails.input.effort import Effort
 from railstream_engine.rails.judges.local_judges import IncrementalJudge
 from railstream_engine.rails.matching.pieces import Piece
-from railstream_engine.rails.matching.search_time import OFF_LOOP_SECONDS, too_long
-from railstream_engine.rails.matching.searcher import LoopShare
-from railstream_engine.rails.tools.tool_texts import Blocked, read_arguments, readings
+from railstream_engine.rails.tools.tool_texts import Blocked, has_readings, next_reading, read_arguments, readings
 
 MOST_OF_VALUES: Final = 2000
 """Stretches of a run of values that are read: a schema may list hundreds of them, and no provider glues those."""
 
 
-async def read_joined(rail: IncrementalJudge, texts: Sequence[str], *, is_speech: bool) -> list[str]:
+async def read_joined(rail: IncrementalJudge, texts: Sequence[str], effort: Effort, *, is_speech: bool) -> list[str]:
     """The texts as the rail leaves them.
 
     Raises:
         Blocked: the rail blocks them, or would rewrite what is only there once escapes of JSON are undone.
-        RailError: of their stretches there are too many to be read in a second.
+        RailError: there are more of their stretches than the rail reads of one request.
     """
     joined = list(texts)
     found = stretches(joined, rail.reach)
-    async for start, end in _in_time(found if is_speech else islice(found, MOST_OF_VALUES)):
-        if await _finds(rail, joined[start:end]):
-            joined[start:end] = await _read_stretch(rail, joined[start:end])
+    for start, end in found if is_speech else islice(found, MOST_OF_VALUES):
+        if await _finds(rail, joined[start:end], effort):
+            joined[start:end] = await _read_stretch(rail, joined[start:end], effort)
     for separator in (" ", ""):
-        joined = await _read_with(rail, joined, separator)
-    await _read_escaped(rail, "".join(joined))
+        joined = await _read_with(rail, joined, separator, effort)
+    await _read_escaped(rail, "".join(joined), effort)
     return joined
 
 
@@ -54,50 +52,47 @@ def stretches(texts: Sequence[str], reach: int) -> Iterator[tuple[int, int]]:
                 break
 
 
-async def _in_time(found: Iterator[tuple[int, int]]) -> AsyncIterator[tuple[int, int]]:
-    share, ends = LoopShare(), time.perf_counter() + OFF_LOOP_SECONDS
-    for stretch in found:
-        yield stretch
-        await share.give_way()
-        if time.perf_counter() > ends:
-            raise too_long()
-
-
-async def _finds(rail: IncrementalJudge, texts: Sequence[str]) -> bool:
+async def _finds(rail: IncrementalJudge, texts: Sequence[str], effort: Effort) -> bool:
     """Whether the rail finds something that reaches over the first and the last of these texts."""
     reach = rail.reach
     first, last = texts[0], texts[-1]
     before, text = first[:-reach], first[-reach:] + "".join(texts[1:-1]) + last[: reach + 1]
     final = len(last) <= reach + 1
+    await effort.spend(text)
     if await rail.finds(text, before=before, final=final):
         return True
-    for reading in readings(text):
+    found = readings(text)
+    while (reading := await next_reading(found, len(text))) is not None:
+        await effort.spend(reading)
         if await rail.finds(reading, before=before, final=final):
             return True
     return False
 
 
-async def _read_stretch(rail: IncrementalJudge, texts: Sequence[str]) -> list[str]:
+async def _read_stretch(rail: IncrementalJudge, texts: Sequence[str], effort: Effort) -> list[str]:
     """Raises ``Blocked`` where what was found is only there in another reading than the plain one."""
-    read = await _read_with(rail, texts, "")
+    read = await _read_with(rail, texts, "", effort)
     if read == list(texts):
         raise Blocked
     return read
 
 
-async def _read_with(rail: IncrementalJudge, texts: Sequence[str], separator: str) -> list[str]:
-    pieces = await rail.read(separator.join(texts), exact=True)
+async def _read_with(rail: IncrementalJudge, texts: Sequence[str], separator: str, effort: Effort) -> list[str]:
+    whole = separator.join(texts)
+    await effort.spend(whole)
+    pieces = await rail.read(whole, exact=True)
     if pieces is None:
         raise Blocked
     return distributed(texts, separator, pieces)
 
 
-async def _read_escaped(rail: IncrementalJudge, text: str) -> None:
+async def _read_escaped(rail: IncrementalJudge, text: str, effort: Effort) -> None:
     """JSON that is cut within an escape, and other readings of the whole: what they say stands in none of the texts."""
-    if not any(readings(text)):
+    if not has_readings(text):
         return
 
     async def read(text: str) -> str | None:
+        await effort.spend(text)
         pieces = await rail.read(text)
         return None if pieces is None else "".join(piece.text for piece in pieces)
 

@@ -10,13 +10,14 @@ from railstream.errors import RailError
 from railstream.message_keys import Path
 from railstream.messages import Text, other_texts, parts_of, replaced, text_of, texts_in
 
+from railstream_engine.rails.input.effort import Effort, aside
 from railstream_engine.rails.input.joining import read_joined
 from railstream_engine.rails.input.passed import Passed, digest_of
 from railstream_engine.rails.input.runs import Leaf, Run, runs_in, value_at
 from railstream_engine.rails.judges.judge_group import Judge
 from railstream_engine.rails.judges.local_judges import IncrementalJudge
 from railstream_engine.rails.judges.verdict import Verdict, allow, block, rewrite
-from railstream_engine.rails.matching.searcher import LoopShare
+from railstream_engine.rails.matching.hidden import has_hidden, revealed
 from railstream_engine.rails.port import Turn
 from railstream_engine.rails.tools.tool_texts import Blocked, read_arguments, readable
 
@@ -65,6 +66,7 @@ class LocalReader(Reader):
     def __init__(self, rail: IncrementalJudge, conversation: Conversation, passed: Passed, only: Sequence[str]) -> None:
         super().__init__(rail.flow, conversation, passed, only)
         self._rail = rail
+        self._effort = Effort()
 
     async def _rule(self, turn: Turn) -> Verdict:
         conversation = self.conversation
@@ -74,7 +76,8 @@ class LocalReader(Reader):
                     conversation.messages[at] = await self._read_value(message)
             if not self._only:
                 conversation.params = await self._read_value(conversation.params)
-            for run in runs_in(conversation.messages, conversation.params):
+            everything = [*conversation.messages, conversation.params]
+            for run in await aside(everything, runs_in, conversation.messages, conversation.params):
                 if self._reads_run(run):
                     await self._read_run(run)
         except Blocked:
@@ -92,9 +95,7 @@ class LocalReader(Reader):
         if self._passed.holds(digest):
             return value
         rewritten: dict[Path, str] = {}
-        share = LoopShare()
-        for text in texts_in(value):
-            await share.give_way()
+        for text in await aside([value], texts_in, value):
             if (read := await read_arguments(text.text, self._read)) != text.text:
                 _refuse_fixed(text)
                 rewritten[text.path] = read
@@ -109,7 +110,7 @@ class LocalReader(Reader):
         digest = self._digest("run", run.is_speech, texts)
         if self._passed.holds(digest):
             return
-        read = await read_joined(self._rail, texts, is_speech=run.is_speech)
+        read = await read_joined(self._rail, texts, self._effort, is_speech=run.is_speech)
         rewritten: dict[Path, str] = {}
         for leaf, before, after in zip(run.leaves, texts, read, strict=True):
             if after != before:
@@ -121,6 +122,7 @@ class LocalReader(Reader):
             self._passed.add(digest)
 
     async def _read(self, text: str) -> str | None:
+        await self._effort.spend(text)
         pieces = await self._rail.read(text)
         return None if pieces is None else "".join(piece.text for piece in pieces)
 
@@ -181,7 +183,8 @@ class JudgingReader(Reader):
                 return verdict
         messages = self.conversation.messages
         whole = [everything_in(messages[at]) for at in unread]
-        for text in dict.fromkeys((*whole, *self._joined(unread))):
+        joined = await aside(messages, self._joined, unread)
+        for text in dict.fromkeys((*whole, *joined)):
             if text not in read and (verdict := await self._judge_joined(text, turn)).decision == "block":
                 return verdict
         return allow()
@@ -221,8 +224,13 @@ class JudgingReader(Reader):
 
 
 def everything_in(message: Message) -> str:
-    """All that a message says, for a judge: its content alone where it has nothing else."""
-    return "\n".join(filter(None, [text_of(message), *map(readable, other_texts(message))]))
+    """All that a message says, for a judge: its content alone where it has nothing else.
+
+    Content with letters that nobody sees is followed by itself with those made plain, as the model will read it.
+    """
+    text = text_of(message)
+    content = [text, revealed(text)] if has_hidden(text) else [text]
+    return "\n".join(filter(None, [*content, *map(readable, other_texts(message))]))
 
 
 def _content_of(message: Message) -> list[tuple[Path, str]]:

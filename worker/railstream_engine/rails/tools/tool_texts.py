@@ -6,17 +6,22 @@ miss what the tool is given, so each decoded string is read by itself, and all o
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final
 
 from railstream_engine.rails.matching.bidi import has_override, shown
+from railstream_engine.rails.matching.hidden import has_hidden, revealed
 
 DEPTH: Final = 32
 """JSON inside the strings of JSON is decoded so many times: each level doubles the escapes, so no text holds more."""
 NESTING: Final = 64
 """Objects and lists inside each other; deeper ones are read as the text they are."""
+
+_LONG: Final = 16_384
+"""Characters from which on a text's escapes are undone in a thread: a few milliseconds."""
 
 Read = Callable[[str], Awaitable[str | None]]
 """A text as the rails leave it; ``None`` when one of them blocks it."""
@@ -48,11 +53,27 @@ def compact(value: Any) -> str:
 
 
 def readable(arguments: Any) -> str:
-    """The arguments in one text as a person reads them: no escapes, and JSON in place of strings that hold some."""
-    if not isinstance(arguments, str):
-        return compact(_deeply_decoded(arguments, DEPTH))
-    value = _deeply_decoded(arguments, DEPTH + 1)
-    return [value, *readings(value)][-1] if isinstance(value, str) else compact(value)
+    """The arguments in one text as a person reads them: no escapes, and JSON in place of strings that hold some.
+
+    Where a string in them says something else once its own escapes are undone, that reading follows in its own line.
+    """
+    value = _deeply_decoded(arguments, DEPTH + 1 if isinstance(arguments, str) else DEPTH)
+    if isinstance(value, str):
+        return _last_reading(value)
+    text, undone = compact(value), compact(_undone(value))
+    return text if text == undone else f"{text}\n{undone}"
+
+
+def _undone(value: Any) -> Any:
+    if isinstance(value, str):
+        return _last_reading(value)
+    if isinstance(value, dict):
+        return {_last_reading(name): _undone(item) for name, item in value.items()}
+    return [_undone(item) for item in value] if isinstance(value, list) else value
+
+
+def _last_reading(text: str) -> str:
+    return [text, *readings(text)][-1]
 
 
 def _deeply_decoded(value: Any, depth: int) -> Any:
@@ -69,7 +90,8 @@ async def _read_text(text: str, read: Read) -> str:
     checked = await _read(text, read)
     if checked != text:
         return checked
-    for reading in readings(text):
+    others = readings(text)
+    while (reading := await next_reading(others, len(text))) is not None:
         if (checked := await _read(reading, read)) != reading:
             return checked
     return text
@@ -125,16 +147,33 @@ _LETTERS: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 
 
 def readings(text: str) -> Iterator[str]:
-    """What else a text may say: with its escapes undone, once and again, and in the order in which it is shown."""
-    if has_override(text):
-        yield shown(text)
+    """What else a text may say: with hidden letters made plain, escapes undone again and again, in the order shown."""
+    yield from _to_the_eye(text)
     for _ in range(DEPTH):
         before, text = text, _unescaped(text)
         if text == before:
             break
         yield text
-        if has_override(text):
-            yield shown(text)
+        yield from _to_the_eye(text)
+
+
+def _to_the_eye(text: str) -> Iterator[str]:
+    """A text with its invisible letters made plain, and in the order in which it is shown."""
+    if has_hidden(text):
+        text = revealed(text)
+        yield text
+    if has_override(text):
+        yield shown(text)
+
+
+def has_readings(text: str) -> bool:
+    """Whether `readings` may give any."""
+    return "\\" in text or has_hidden(text) or has_override(text)
+
+
+async def next_reading(found: Iterator[str], length: int) -> str | None:
+    """The next of a text's `readings`, made in a thread where the text is long; ``None`` behind the last."""
+    return await asyncio.to_thread(next, found, None) if length > _LONG else next(found, None)
 
 
 def _unescaped(text: str) -> str:
