@@ -11,7 +11,7 @@ import yaml
 from faststream.specification.asyncapi.v3_0_0.schema import ApplicationSchema
 from harness.schemas import SCHEMAS, read_schema, validators
 from jsonschema import Draft202012Validator
-from railstream import events, job, keys
+from railstream import events, extra_fields, job, keys
 from unit.docs.wire_codes import ROOT
 
 PAGE = (ROOT / "docs/redis.md").read_text(encoding="utf-8")
@@ -34,6 +34,12 @@ def test_a_schema_has_the_fields_of_the_struct_that_is_encoded(name: str) -> Non
     schema, fields = read_schema(name), msgspec.structs.fields(STRUCTS[name])
     assert list(schema["properties"]) == [field.encode_name for field in fields]
     assert schema["required"] == [field.encode_name for field in fields if field.required]
+
+
+def test_the_schema_of_finished_names_what_a_provider_may_say_beside_the_delta() -> None:
+    fields = read_schema("event-finished.json")["properties"]
+    assert tuple(fields["extra"]["properties"]) == extra_fields.OF_THE_ANSWER
+    assert tuple(fields["choice_extra"]["items"]["properties"]) == extra_fields.OF_A_CHOICE
 
 
 def test_an_operation_of_a_job_has_the_fields_of_its_struct() -> None:
