@@ -21,13 +21,16 @@ def expanded(name: str) -> list[str]:
 
 NAMES = [one for name in re.findall(r"`([\w./{},]+(?:\.py|/))`", PAGE) for one in expanded(name)]
 
+WHOLE = ("worker/", "gateway/", "accept/", "railstream_gateway/routes/", "railstream_engine/providers/")
+"""Folders that the page names where it says what stands in them; each of their modules has its own place on it."""
+
 
 def modules() -> list[Path]:
     return [path for package in PACKAGES for path in (ROOT / package).rglob("*.py") if path.name != "__init__.py"]
 
 
 def test_every_module_is_named_or_stands_in_a_folder_that_is() -> None:
-    folders = [name for name in NAMES if name.endswith("/")]
+    folders = [name for name in NAMES if name.endswith("/") and name not in WHOLE]
     files = [name for name in NAMES if name.endswith(".py")]
     missing = [
         str(path.relative_to(ROOT))
