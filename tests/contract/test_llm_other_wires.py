@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import pytest
 from contract.llm_rig import asked, listen
-from contract.test_llm_connections import HEAD, Answer, Provider, model_at, piece, providing, two_addresses
+from contract.test_llm_connections import HEAD, model_at, piece, two_addresses
+from harness.http1 import Answer, RawServer, serving
 
 __all__ = ["two_addresses"]
 ANTHROPIC: Final = "anthropic"
@@ -46,7 +47,7 @@ def streamed(engine: str) -> bytes:
 def plain(body: Any) -> Answer:
     """Status 200 and one JSON body."""
 
-    async def answer(_: Provider, writer: asyncio.StreamWriter) -> None:
+    async def answer(_: RawServer, writer: asyncio.StreamWriter) -> None:
         data = json.dumps(body, indent=1).encode()
         head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
         writer.write(head % len(data) + data)
@@ -56,25 +57,25 @@ def plain(body: Any) -> Answer:
 
 @WIRES
 async def test_a_kept_connection_that_died_costs_no_call_an_error(engine: str) -> None:
-    async def dies(provider: Provider, writer: asyncio.StreamWriter) -> None:
-        if provider.requests > 1 and provider.connections == 1:
+    async def dies(provider: RawServer, writer: asyncio.StreamWriter) -> None:
+        if len(provider.heads) > 1 and provider.connections == 1:
             return writer.close()
         writer.write(streamed(engine))
 
-    async with providing(dies) as provider, model_at(provider.port, engine=engine) as model:
+    async with serving(dies) as provider, model_at(provider.port, engine=engine) as model:
         assert (await listen(model, asked())).error is None
         heard = await listen(model, asked())
     assert (heard.error, heard.text, heard.tokens[-1].output_tokens) == (None, "hello", 1)
-    assert (provider.connections, provider.requests) == (2, 3)
+    assert (provider.connections, len(provider.heads)) == (2, 3)
 
 
 @WIRES
 async def test_a_host_whose_first_address_is_dead_answers_by_its_second(two_addresses: int, engine: str) -> None:
-    async def answer(_: Provider, writer: asyncio.StreamWriter) -> None:
+    async def answer(_: RawServer, writer: asyncio.StreamWriter) -> None:
         writer.write(streamed(engine))
 
     async with (
-        providing(answer, "127.0.0.2", two_addresses),
+        serving(answer, "127.0.0.2", two_addresses),
         model_at(two_addresses, "provider.test", engine=engine) as model,
         asyncio.timeout(3),
     ):
@@ -86,7 +87,7 @@ async def test_a_host_whose_first_address_is_dead_answers_by_its_second(two_addr
     ("engine", "body"), [(ANTHROPIC, MESSAGE), (GOOGLE, RESPONSE), (GOOGLE, [RESPONSE])], ids=["message", "one", "list"]
 )
 async def test_a_plain_answer_in_place_of_a_stream_is_the_answer(engine: str, body: Any) -> None:
-    async with providing(plain(body)) as provider, model_at(provider.port, engine=engine) as model:
+    async with serving(plain(body)) as provider, model_at(provider.port, engine=engine) as model:
         heard = await listen(model, asked())
     assert heard.error is None
     assert (heard.text, heard.tokens[-1].input_tokens, heard.tokens[-1].output_tokens) == ("hello", 2, 1)
@@ -95,7 +96,7 @@ async def test_a_plain_answer_in_place_of_a_stream_is_the_answer(engine: str, bo
 async def test_a_tool_call_of_a_plain_message_is_whole() -> None:
     used = {"type": "tool_use", "id": "t1", "name": "weather", "input": {"city": "Bern"}}
     body = MESSAGE | {"content": [{"type": "text", "text": "I look."}, used], "stop_reason": "tool_use"}
-    async with providing(plain(body)) as provider, model_at(provider.port, engine=ANTHROPIC) as model:
+    async with serving(plain(body)) as provider, model_at(provider.port, engine=ANTHROPIC) as model:
         heard = await listen(model, asked())
     assert (heard.error, heard.text) == (None, "I look.")
     (tool,) = heard.tools.values()
@@ -109,7 +110,7 @@ async def test_a_tool_call_of_a_plain_message_is_whole() -> None:
     ids=["error", "detail", "unknown", "empty list"],
 )
 async def test_json_that_is_no_answer_is_an_error(engine: str, body: Any) -> None:
-    async with providing(plain(body)) as provider, model_at(provider.port, engine=engine) as model:
+    async with serving(plain(body)) as provider, model_at(provider.port, engine=engine) as model:
         heard = await listen(model, asked())
     assert heard.failed.code in ("provider", "overloaded", "truncated")
     assert heard.text == ""
@@ -124,11 +125,11 @@ async def test_a_later_usage_of_zeros_overwrites_nothing(engine: str) -> None:
     last = EVENTS[engine][-1:] if engine == ANTHROPIC else []
     events = [*(EVENTS[engine][:-1] or EVENTS[engine]), zeros, *last]
 
-    async def answer(_: Provider, writer: asyncio.StreamWriter) -> None:
+    async def answer(_: RawServer, writer: asyncio.StreamWriter) -> None:
         body = b"".join(b"data: %b\n\n" % json.dumps(event).encode() for event in events)
         writer.write(HEAD + piece(body) + b"0\r\n\r\n")
 
-    async with providing(answer) as provider, model_at(provider.port, engine=engine) as model:
+    async with serving(answer) as provider, model_at(provider.port, engine=engine) as model:
         heard = await listen(model, asked())
     assert heard.error is None
     assert (heard.tokens[-1].input_tokens, heard.tokens[-1].output_tokens) == (2, 1)

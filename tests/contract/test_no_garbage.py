@@ -49,7 +49,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "whole": {"content": directive(words=30), "stream": False},
     "blocked": {"content": directive(text="this is forbidden, as all know")},
     "judged": {"content": directive(words=30), "guardrails": {"config_id": "judged"}},
-    "failed": {"content": directive(words=30, fault="error_before", status=400)},
+    "failed": {"content": directive(words=30, fault="error_before", status=400), "refused": 400},
     "truncated": {"content": directive(words=30, fault="early_end", at=5)},
     "several models": {"content": directive(words=30), "railstream": {"models": [MODEL, "other"]}},
     "left": {"content": directive(words=1000, rate=50)},
@@ -74,10 +74,11 @@ async def both_sides(redis_url: str, upstream: Upstream, directory: Path) -> Asy
 
 async def ask(served: Served, way: str) -> None:
     given = WAYS[way]
-    body = {"stream": True} | {name: value for name, value in given.items() if name != "content"}
+    body = {"stream": True} | {name: value for name, value in given.items() if name not in ("content", "refused")}
     body["messages"] = [{"role": "user", "content": given["content"]}]
     async with opened(served.completions, body=body) as stream:
-        assert stream.status == 200, await stream.body()
+        refused = given.get("refused", 200)  # before the first token a failure has its own status
+        assert stream.status == refused, await stream.body()
         if way == "left":
             await stream.read(frames=5)
             stream.reset()

@@ -159,7 +159,7 @@ def _request(
         raise InvalidRequestError("a branch is one of a session: name that too", param="railstream.branch")
     options = ours["options"] or {}
     params = params | _llm_params(options)
-    if params.get("top_logprobs") is not None and not params.get("logprobs"):
+    if params.get("top_logprobs") and not params.get("logprobs"):
         raise InvalidRequestError("top_logprobs needs logprobs: true", param="top_logprobs")
     return ChatRequest(
         kind=kind,

@@ -111,7 +111,11 @@ class Attempt:
             tools.leases.release(claim)
             if self._stream is not None:
                 tools.publisher.close(self._stream)
-            self._stream = self._caller = None  # both tell us: nothing of an attempt waits for a garbage collection
+            self._stream = self._caller = (
+                None  # all three call us: nothing of an attempt waits for a garbage collection
+            )
+            self._stream = self._caller = None
+            del self._runs
             if self._span is not None:
                 self._span.end(self._error_type)
             self._line.let_go = self._stop.value if self._stop is not None else ""
