@@ -44,6 +44,8 @@ class CompletionStatus(Struct):
     created: int
     model: str
     status: str
+    choices: list[dict[str, Any]]
+    """Empty: no choice is complete."""
 
 
 class CheckResult(Struct):

@@ -30,10 +30,13 @@ PREFIXES: Final = (
 
 REFUSALS: Final = {
     "400": ("BadRequest", "The request is wrong: `param` names the field."),
-    "401": ("NoKey", "An API key is needed: `missing_api_key`."),
-    "403": ("UnknownKey", "The API key is not known here: `invalid_api_key`."),
+    "401": ("NoKey", "An API key is needed (`missing_api_key`), or the one sent is not known (`invalid_api_key`)."),
+    "403": (
+        "NotAllowed",
+        "A page or a host that a gateway without keys does not serve: `origin_not_allowed`, `host_not_allowed`.",
+    ),
     "404": ("NotFound", "Unknown, expired, or of another key; a model that is not served is `model_not_found`."),
-    "409": ("Conflict", "An Idempotency-Key with another body, a branch that is busy, or a cancelled request."),
+    "409": ("Conflict", "An Idempotency-Key with another body, or a branch that is busy."),
     "413": ("TooLarge", "The body is over the limit: `body_too_large`."),
     "429": ("TooMany", "The queue is full (`queue_full`), or the provider's rate limit is reached. See `Retry-After`."),
     "500": ("Failed", "A rail or this server failed."),

@@ -126,7 +126,7 @@ class AuthenticationError(RailstreamError):
 
 class PermissionDeniedError(RailstreamError):
     type = "permission_error"
-    code = "invalid_api_key"
+    code = "permission_denied"
     status = 403
 
 

@@ -111,9 +111,7 @@ class Attempt:
             tools.leases.release(claim)
             if self._stream is not None:
                 tools.publisher.close(self._stream)
-            self._stream = self._caller = (
-                None  # all three call us: nothing of an attempt waits for a garbage collection
-            )
+            # All three refer back to the attempt: nothing of it waits for a garbage collection.
             self._stream = self._caller = None
             del self._runs
             if self._span is not None:
