@@ -3,8 +3,8 @@
 Taken from Unicode's `confusables.txt` (UTS #39) as the package `confusable-homoglyphs` 3.3.1 carries it, of the Latin,
 Greek, Cyrillic, Cherokee, Lisu, Coptic, Armenian, Deseret and Tifinagh scripts, and of dashes and quotes; and from the
 character names: small capitals, negative circled, squared and parenthesized letters and digits, regional indicators,
-Latin letters with a hook or a stroke, turned, reversed, open and insular ones, and those of phonetic alphabets. Left out
-are letters that look like a digit, and U+03C3, whose capital looks like nothing in ASCII. With a letter, its other case
+Latin letters with a hook or a stroke, turned, reversed, open and insular ones, and phonetic ones. Left out are
+letters that look like a digit, and U+03C3, whose capital looks like nothing in ASCII. With a letter, its other case
 is in the table.
 """
 
