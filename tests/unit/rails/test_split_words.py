@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from railstream_engine.rails.engine import RailsEngine
+from railstream_engine.rails.input.input_rails import MOST_TEXTS
 from railstream_engine.rails.input.joining import read_joined
 from railstream_engine.rails.judges.local_judges import IncrementalJudge
 from railstream_engine.rails.matching.incremental import IncrementalRail
@@ -162,3 +163,27 @@ async def test_terms_over_any_split_are_found_as_in_the_words_that_the_split_mak
         term in "".join(parts[start:end]).split() for term in terms for start in range(9) for end in range(start, 10)
     )
     assert (masked != parts) == (found or any(term in " ".join(parts).split() for term in terms))
+
+
+@pytest.mark.parametrize("place", ["parts", "messages", "stop"])
+async def test_a_request_of_too_many_texts_is_refused_by_name_and_holds_nobody_up(place: str) -> None:
+    many = ["a"] * (MOST_TEXTS + 1)
+    sent: dict[str, Any] = {
+        "parts": {"messages": [{"role": "user", "content": texts(*many)}]},
+        "messages": {"messages": [{"role": "user", "content": one} for one in many]},
+        "stop": {"params": {"stop": many}},
+    }
+    for rails in (*FLOWS.values(), SSN):
+        _, violation = await rails.check_input(turn(**sent[place]))
+        assert violation is not None
+        assert violation.code == "rail_execution_failure"
+        assert f"more than {MOST_TEXTS} texts" in violation.message
+        assert "join them into fewer parts" in violation.message
+
+
+@pytest.mark.parametrize("flow", FLOWS)
+async def test_a_word_behind_many_values_is_found(flow: str) -> None:
+    values = [*["so"] * 3000, "tung", "sten", *["it"] * 3000]
+    _, violation = await FLOWS[flow].check_input(turn(params={"stop": values}))
+    assert violation is not None
+    assert violation.code == "content_blocked"

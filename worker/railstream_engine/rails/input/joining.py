@@ -13,10 +13,12 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import accumulate
 from typing import Final
 
+from railstream.errors import RailError
+
 from railstream_engine.rails.judges.local_judges import IncrementalJudge
 from railstream_engine.rails.matching.bidi import has_override
 from railstream_engine.rails.matching.pieces import Piece
-from railstream_engine.rails.matching.search_time import OFF_LOOP_SECONDS, too_long
+from railstream_engine.rails.matching.search_time import OFF_LOOP_SECONDS
 from railstream_engine.rails.matching.searcher import LoopShare
 from railstream_engine.rails.tools.tool_texts import Blocked, read_arguments, readings
 
@@ -39,7 +41,7 @@ async def read_joined(rail: IncrementalJudge, texts: Sequence[str], *, is_speech
         joined = across
     else:
         longest = len(joined) if is_speech else max(LEAST_STRETCH, MOST_OF_VALUES // len(joined))
-        async for start, end in _in_time(stretches(joined, rail.reach, longest)):
+        async for start, end in _in_time(stretches(joined, rail.reach, longest), len(joined)):
             if await _finds(rail, joined[start:end]):
                 joined[start:end] = await _read_stretch(rail, joined[start:end])
     for separator in (" ", ""):
@@ -75,13 +77,16 @@ def stretches(texts: Sequence[str], reach: int, longest: int | None = None) -> I
                 break
 
 
-async def _in_time(found: Iterator[tuple[int, int]]) -> AsyncIterator[tuple[int, int]]:
+async def _in_time(found: Iterator[tuple[int, int]], count: int) -> AsyncIterator[tuple[int, int]]:
     share, ends = LoopShare(), time.perf_counter() + OFF_LOOP_SECONDS
     for stretch in found:
         yield stretch
         await share.give_way()
         if time.perf_counter() > ends:
-            raise too_long()
+            raise RailError(
+                f"{count} texts that stand beside each other took longer than {OFF_LOOP_SECONDS:g} s to be read in all "
+                f"their stretches; join them into fewer parts"
+            )
 
 
 async def _finds(rail: IncrementalJudge, texts: Sequence[str]) -> bool:
