@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from railstream.config.models import Model
     from railstream.config.rails_config import RailsConfig
 
-INDIFFERENT: Final = {
+INDIFFERENT: Final[Any] = {
     "type": True,
     "cache": True,
     "api_key_env_var": True,

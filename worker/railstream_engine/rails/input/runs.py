@@ -61,8 +61,8 @@ def runs_in(messages: Sequence[Message], params: Mapping[str, Any]) -> list[Run]
     for group in groups:
         for view in _views(group):
             _add(found, view, is_speech=True)
-    for group in (*turns(messages), [len(messages)]):
-        for values in _values([leaf for at in group for leaf in leaves[at] if not leaf.fixed]):
+    for positions in (*turns(messages), [len(messages)]):
+        for values in _values([leaf for at in positions for leaf in leaves[at] if not leaf.fixed]):
             _add(found, values, is_speech=False)
     for _, own in groupby(leaves[-1], lambda leaf: leaf.path[1]):
         _add(found, [leaf for leaf in own if not leaf.fixed and _key(leaf) not in BESIDE], is_speech=False)
