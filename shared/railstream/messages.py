@@ -78,6 +78,12 @@ def texts_in(value: Any) -> list[Text]:
     return list(_walk(value, ()))
 
 
+def each_text_in(values: Sequence[Any]) -> Iterator[Text]:
+    """The texts of several messages or options, one after the other, for whoever stops early or reads in turns."""
+    for value in values:
+        yield from _walk(value, ())
+
+
 def other_texts(message: Message) -> list[str]:
     """What a message says beside its content: names, calls, file names, unknown keys; ids of calls are no text."""
     return [text.text for text in texts_in(message) if not (_is_content(text) or _is_id(text))]

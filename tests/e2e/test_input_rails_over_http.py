@@ -49,6 +49,12 @@ def call(arguments: str) -> dict[str, Any]:
 
 
 RESULT = {"role": "tool", "tool_call_id": "c", "content": "1"}
+RESULT_OF = {"role": "tool", "tool_call_id": "c"}
+SPLIT = (
+    "a word over two parts", "letter by letter", "over a text and a refusal", "in JSON over two parts",
+    "in the order shown",
+)  # fmt: skip
+"""A model reads all of it; the scripted judge looks for the word as it stands."""
 BAD: dict[str, list[dict[str, Any]]] = {
     "one text": [user("about tungsten please")],
     "three parts": [user("about", "tungsten", "please")],
@@ -59,6 +65,14 @@ BAD: dict[str, list[dict[str, Any]]] = {
     "in a tool's result": [user("hi"), call("{}"), RESULT | {"content": "tungsten"}],
     "in a call's arguments": [user("hi"), call('{"a": "tungst\\u0065n"}'), RESULT],
     "in a name": [user("hi", name="tungsten")],
+    "letter by letter": [user("about", *"tungsten", "please", *"now")],
+    "over a text and a refusal": [
+        user("hi"),
+        {"role": "assistant", "content": "tung", "refusal": "sten"},
+        user("go on"),
+    ],
+    "in JSON over two parts": [user("hi"), call("{}"), RESULT | user('{"a":"\\u0074ung', 'sten"}', **RESULT_OF)],
+    "in the order shown": [user("about \u202enetsgnut")],
     "in an unknown key": [user("hi", note="tungsten")],
 }
 
@@ -87,8 +101,8 @@ def asked(stack: Stack) -> list[Any]:
 async def test_a_forbidden_word_is_refused_wherever_it_stands(guarded: Stack, stream: bool) -> None:
     for config in ("terms", "judge"):
         for where, messages in BAD.items():
-            if config == "judge" and where == "a word over two parts":
-                continue  # a model reads both lines; this scripted one looks for the word
+            if config == "judge" and where in SPLIT:
+                continue
             assert await answer(guarded, config, messages, stream=stream) == REFUSAL, (config, where)
     assert asked(guarded) == []
 

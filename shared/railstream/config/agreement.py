@@ -18,8 +18,16 @@ if TYPE_CHECKING:
     from railstream.config.models import Model
     from railstream.config.rails_config import RailsConfig
 
-ADDRESSES: Final = ("base_url", "api_base", "endpoint", "azure_endpoint")
-"""Parameters of a model that say who answers under its name."""
+INDIFFERENT: Final[Any] = {
+    "type": True,
+    "cache": True,
+    "api_key_env_var": True,
+    "railstream": {
+        "connect_timeout", "first_token_timeout", "chunk_timeout", "total_timeout", "max_retries", "concurrency",
+        "requests_per_minute", "tokens_per_minute", "queue_timeout", "on_worker_loss", "continuous_usage",
+    },
+}  # fmt: skip
+"""What of a model decides neither who answers nor what: a rail that gets no answer blocks."""
 
 
 def check_agreement(part: RailsConfig, combined: RailsConfig) -> None:
@@ -40,11 +48,15 @@ def _grounds(config: RailsConfig, flow: Flow) -> Iterator[tuple[str, Any]]:
     own = _actions(config, flow)
     if own or built_in is not None:
         yield "action", own
+    if own or built_in is None:
+        yield from _given_to_actions(config, flow)
     task = config.prompt_task_of(flow) if flow.prompt_task else None
     if task is not None:
-        yield from _asked(config, task)
+        yield from _question(config, task)
     if built_in is None:
         return
+    if built_in.name == "self check hallucination":
+        yield from _models(config, "main")
     detection = config.rails.config
     if built_in.section == "injection_detection":
         rules = detection.injection_detection
@@ -54,8 +66,18 @@ def _grounds(config: RailsConfig, flow: Flow) -> Iterator[tuple[str, Any]]:
         yield "server (rails.config.jailbreak_detection.server_endpoint)", detection.jailbreak_detection.server_endpoint
 
 
-def _asked(config: RailsConfig, task: str) -> Iterator[tuple[str, Any]]:
-    """The question of a rail that asks a model, and who is asked."""
+def _given_to_actions(config: RailsConfig, flow: Flow) -> Iterator[tuple[str, Any]]:
+    """What an action of one's own reads of the config, and the models that it may ask."""
+    for name, value in config.custom_data.items():
+        yield f"custom_data.{name}", value
+    yield from _models(config, *dict.fromkeys(model.type for model in config.models))
+    preferred = config.model_of(flow.action)
+    if config.models:
+        yield "model of its own", preferred and _answering(config, preferred)
+
+
+def _question(config: RailsConfig, task: str) -> Iterator[tuple[str, Any]]:
+    """The question of a rail that asks a model, and who answers it."""
     prompt = config.prompt_of(task)
     yield "prompt", prompt.model_dump(exclude={"task", "models", "mode"})
     written = f"{prompt.content}{prompt.messages}"
@@ -67,13 +89,24 @@ def _asked(config: RailsConfig, task: str) -> Iterator[tuple[str, Any]]:
     for name, value in inserted.items():
         if name in written:
             yield f"{name} in its prompt", value
+    yield "lowest_temperature", config.lowest_temperature
     model = config.model_for(task)
     if model is not None:
-        yield "model", (model.engine, model.model, _address(model))
+        yield "model", _answering(config, model)
 
 
-def _address(model: Model) -> tuple[Any, ...]:
-    return tuple(model.parameters.get(name) for name in ADDRESSES)
+def _models(config: RailsConfig, *kinds: str) -> Iterator[tuple[str, Any]]:
+    """The models of these types, as far as the config has them: others may be added."""
+    for kind in kinds:
+        model = config.model_of(kind)
+        if model is not None:
+            yield f"model of type {kind!r}", _answering(config, model)
+
+
+def _answering(config: RailsConfig, model: Model) -> list[dict[str, Any]]:
+    """All of a model, and of those that answer in its place, that decides what they answer."""
+    fallbacks = (config.model_named(name) for name in model.railstream.fallbacks)
+    return [one.model_dump(exclude=INDIFFERENT) for one in (model, *fallbacks) if one is not None]
 
 
 def _actions(config: RailsConfig, flow: Flow) -> tuple[str, ...]:

@@ -254,16 +254,23 @@ def test_combining_changes_neither() -> None:
     assert second.models == ()
 
 
-MASKS = "rails: {{output: {{flows: [mask terms on output]}}, config: {{terms: {{output: {{terms: [x]{}}}}}}}}}"
+@pytest.mark.parametrize("section", ["terms", "pii_patterns"])
+def test_a_mask_is_written_as_the_first_config_says_that_masks(section: str) -> None:
+    flow = {"terms": "mask terms on output", "pii_patterns": "mask pii on output"}[section]
+    terms = "terms: [x], " if section == "terms" else ""
 
+    def masking(token: str) -> RailsConfig:
+        found = f"rails: {{output: {{flows: [{flow}]}}, config: {{{section}: {{output: {{{terms}{token}}}}}}}}}"
+        return config(found)
 
-def test_a_mask_is_written_as_the_config_says_that_masks() -> None:
-    own, other = config(MASKS.format("")), config(MASKS.format(", mask_token: y"))
-    loose = config("rails: {config: {terms: {output: {mask_token: x}}}}")
-    assert (own + loose).rails.config.terms.output.mask_token == "***"
-    assert (loose + own).rails.config.terms.output.mask_token == "***"
-    assert (own + other).rails.config.terms.output.mask_token == "***"
-    assert (other + own).rails.config.terms.output.mask_token == "y"
+    def token(combined: RailsConfig) -> str:
+        return str(getattr(combined.rails.config, section).output.mask_token)
+
+    own, other = masking(""), masking("mask_token: the secret is")
+    loose = config(f"rails: {{config: {{{section}: {{output: {{mask_token: loose}}}}}}}}")
+    assert token(own + loose) == token(loose + own) == token(own)
+    assert token(own + other) == token(own)
+    assert token(other + own) == "the secret is"
 
 
 JUDGE = """
@@ -272,6 +279,11 @@ rails: {output: {flows: [self check output $variant=tone]}}
 prompts: [{task: tone, content: "{{ general_instructions }} {{ bot_response }}?"}]
 """
 PLAIN_JUDGE = JUDGE.replace(" $variant=tone", "").replace("tone", "self_check_output")
+FACTS = """
+models: [{type: main, engine: openai, model: m}]
+rails: {output: {flows: [self check facts]}}
+prompts: [{task: self_check_facts, content: "True? {{ evidence }}"}]
+"""
 JAILBREAK = "rails: {input: {flows: [jailbreak detection heuristics]}}"
 YARA = "rails: {output: {flows: [injection detection]}, config: {injection_detection: {injections: [sqli]}}}"
 
@@ -285,6 +297,9 @@ YARA = "rails: {output: {flows: [injection detection]}, config: {injection_detec
         (PLAIN_JUDGE, "models: [{type: self_check_output, engine: openai, model: lenient}]", "model"),
         (PLAIN_JUDGE, "models: [{type: self, engine: openai, model: lenient}]", "model"),
         (JUDGE, "models: [{type: tone, engine: openai, model: lenient}]", "model"),
+        (JUDGE, "lowest_temperature: 2", "lowest_temperature"),
+        (FACTS, "models: [{type: self_check_facts, engine: openai, model: lenient}]", "model"),
+        (FACTS, "lowest_temperature: 2", "lowest_temperature"),
         (JAILBREAK, "rails: {config: {jailbreak_detection: {server_endpoint: 'http://127.0.0.1:1'}}}", "server"),
         (YARA, "rails: {config: {injection_detection: {yara_rules: {sqli: 'rule x { condition: false }'}}}}", "YARA"),
         (YARA, "rails: {config: {injection_detection: {yara_path: /nowhere}}}", "YARA"),
@@ -315,8 +330,59 @@ def test_a_config_of_rails_takes_its_model_from_the_other() -> None:
         assert model.model == "m"
 
 
-def test_another_config_cannot_send_a_rails_questions_to_another_address() -> None:
-    moved = config("models: [{type: main, engine: openai, model: m, parameters: {base_url: 'http://127.0.0.1:1'}}]")
+MOVED = [
+    "parameters: {base_url: 'http://127.0.0.1:1'}",
+    "parameters: {temperature: 2}",
+    "parameters: {extra_body: {guided_choice: [No]}}",
+    "railstream: {headers: {x-route: lenient}}",
+    "railstream: {fallbacks: [lenient]}",
+]
+
+
+@pytest.mark.parametrize("moved", MOVED)
+@pytest.mark.parametrize("judge", [JUDGE, FACTS, "rails: {output: {flows: [self check hallucination]}}"])
+def test_another_config_cannot_change_who_answers_a_rails_questions(judge: str, moved: str) -> None:
+    if "hallucination" in judge:
+        judge = f"{MAIN}{judge}\nprompts: [{{task: self_check_hallucination, content: '{{{{ paragraph }}}}'}}]"
+    lenient = "{type: spare, engine: openai, model: lenient}"
+    other = config(f"models: [{{type: main, engine: openai, model: m, {moved}}}, {lenient}]")
     with pytest.raises(ConfigurationError, match="would go by another model"):
-        config(JUDGE) + moved
-    assert (moved + config(JUDGE)).models == config(JUDGE).models
+        config(judge) + other
+    assert (other + config(judge)).main_models == config(judge).main_models
+
+
+def test_how_long_and_how_often_a_model_is_called_may_differ() -> None:
+    other = config("models: [{type: main, engine: openai, model: m, railstream: {concurrency: 4, total_timeout: 9}}]")
+    assert (config(JUDGE) + other).main_models == other.main_models
+
+
+def test_an_action_of_another_config_does_not_take_a_local_rails_place(write: Write) -> None:
+    rail = "rails: {input: {flows: [terms check input]}, config: {terms: {input: {terms: [x]}}}}"
+    root = write("a/config.yml", MAIN + rail)
+    write("b/config.yml", "passthrough: true")
+    source = "from railstream import action\n\n@action(name='terms check input')\ndef let(text):\n    return True\n"
+    write("b/actions.py", source)
+    one, two = (RailsConfig.from_path(root / name, require_keys=False) for name in "ab")
+    for first, second in ((one, two), (two, one)):
+        with pytest.raises(ConfigurationError, match="'terms check input' would go by another action"):
+            first + second
+
+
+@pytest.mark.parametrize(
+    ("other", "changed"),
+    [
+        ("custom_data: {most: 9}", "custom_data.most"),
+        ("custom_data: {list: [2]}", "custom_data.list"),
+        ("custom_data: {map: {b: 2}}", "custom_data.map"),
+        ("models: [{type: check, engine: openai, model: lenient}]", "model of its own"),
+        (MAIN.replace("m}", "m, parameters: {base_url: 'http://127.0.0.1:1'}}"), "model of type 'main'"),
+    ],
+)
+def test_what_a_configs_own_actions_read_stays_as_it_is(write: Write, other: str, changed: str) -> None:
+    data = "custom_data: {most: 1, list: [1], map: {a: 1}}\n"
+    root = write("one/config.yml", f"{MAIN}{data}rails: {{output: {{flows: [check]}}}}")
+    write("one/actions.py", "from railstream import action\n\n@action\ndef check(text):\n    return True\n")
+    one = RailsConfig.from_path(root / "one", require_keys=False)
+    assert (one + config("custom_data: {least: 2}")).custom_data == {**one.custom_data, "least": 2}
+    with pytest.raises(ConfigurationError, match=f"'check' would go by another {changed}"):
+        one + config(other)

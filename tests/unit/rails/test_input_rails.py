@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from base64 import b64encode
 from typing import Any
 
@@ -11,7 +12,7 @@ from railstream.config import RailsConfig
 from railstream_engine.rails.engine import RailsEngine
 from railstream_engine.rails.input.passed import MOST, SECONDS, Passed
 from railstream_engine.rails.judges.jailbreak import sign_of_jailbreak
-from railstream_engine.rails.judges.verdict import allow, rewrite
+from railstream_engine.rails.judges.verdict import allow, block, rewrite
 from unit.rails.guarding import Asked, engine, turn
 
 DETECTION = {
@@ -167,6 +168,42 @@ async def test_words_of_the_protocol_are_no_text() -> None:
     ]
     params = {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "auto"}
     assert await built.check_input(turn(messages=messages, params=params)) == (messages, None)
+
+
+FREE_WORDS: dict[str, dict[str, Any]] = {
+    "a name": {"messages": [{"role": "user", "content": "hi", "name": "WORD"}]},
+    "a tool's name": {"params": {"tools": [{"type": "function", "function": {"name": "WORD"}}]}},
+    "a description": {"params": {"tools": [{"type": "function", "function": {"name": "f", "description": "WORD"}}]}},
+    "a key of metadata": {"params": {"metadata": {"WORD": "x"}}},
+    "a value of metadata": {"params": {"metadata": {"type": "WORD"}}},
+    "the user's id": {"params": {"user": "WORD"}},
+    "a stop": {"params": {"stop": ["WORD"]}},
+    "an enum value": {"params": {"tools": [{"function": {"parameters": {"properties": {"a": {"enum": ["WORD"]}}}}}]}},
+    "a constant": {"params": {"response_format": {"json_schema": {"schema": {"const": {"type": "WORD"}}}}}},
+    "a default": {"params": {"response_format": {"json_schema": {"schema": {"default": "WORD"}}}}},
+    "a property": {"params": {"tools": [{"function": {"parameters": {"properties": {"WORD": {"type": "string"}}}}}]}},
+    "a definition": {"params": {"response_format": {"json_schema": {"schema": {"$defs": {"WORD": {}}}}}}},
+    "a required property": {"params": {"response_format": {"json_schema": {"schema": {"required": ["WORD"]}}}}},
+    "an unknown key's value": {"messages": [{"role": "user", "content": "hi", "note": {"type": "WORD"}}]},
+    "a key under an unknown key": {"messages": [{"role": "user", "content": "hi", "note": {"WORD": 1}}]},
+    "arguments as an object": {
+        "messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": {"WORD": 1}}}]}]
+    },
+    "arguments as text": {
+        "messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": '{"WORD": 1}'}}]}]
+    },
+    "a refusal": {"messages": [{"role": "assistant", "content": None, "refusal": "WORD"}]},
+    "a file's name": {"messages": [{"role": "user", "content": [{"type": "file", "file": {"filename": "WORD"}}]}]},
+}
+
+
+@pytest.mark.parametrize("word", ["lark", "grammar", "strict", "text", "user", "type"])
+@pytest.mark.parametrize("where", FREE_WORDS)
+async def test_a_word_of_the_protocol_is_read_where_the_client_has_chosen_it(where: str, word: str) -> None:
+    built = engine({"input": {"flows": ["terms check input"]}, "config": {"terms": {"input": {"terms": [word]}}}})
+    sent = json.loads(json.dumps(FREE_WORDS[where]).replace("WORD", word))
+    _, violation = await built.check_input(turn(**sent))
+    assert violation is not None
 
 
 @pytest.mark.parametrize(
@@ -513,3 +550,36 @@ async def test_the_heuristics_see_what_needs_no_model_to_be_seen(text: str) -> N
 )
 def test_the_heuristics_leave_ordinary_messages_alone(text: str) -> None:
     assert sign_of_jailbreak(text) == ""
+
+
+@pytest.mark.parametrize(
+    ("categories", "shown"),
+    [
+        ("Violence, PII/Privacy, Needs Caution", "Violence, PII/Privacy, Needs Caution"),
+        ("S1, S10", "S1, S10"),
+        ("forbidden", None),
+        ("secret-123456, Violence", "Violence"),
+        ("it says: my forbidden text", None),
+        ("x" * 500, None),
+        (", ".join(["Threat"] * 50), ", ".join(["Threat"] * 16)),
+    ],
+)
+async def test_a_judges_reason_names_categories_and_quotes_nothing(categories: str, shown: str | None) -> None:
+    asked = Asked(json.dumps({"User Safety": "unsafe", "Safety Categories": categories}))
+    judged = turn(asked, user="my forbidden text")
+    _, violation = await guarding("content safety check input $model=safety").check_input(judged)
+    assert violation is not None
+    info = judged.activated[-1]["additional_info"]
+    assert (info and info["reason"]) == shown
+
+
+async def test_the_reason_of_an_own_rail_is_bounded() -> None:
+    async def check_all(text: str) -> Any:
+        return block("because " * 1000)
+
+    config = RailsConfig.from_content(config={"rails": {"input": {"flows": ["check all"]}}})
+    asked = turn()
+    _, violation = await RailsEngine(config, {"check_all": check_all}).check_input(asked)
+    assert violation is not None
+    assert len(asked.activated[-1]["additional_info"]["reason"]) == 200
+    assert "because" not in violation.message

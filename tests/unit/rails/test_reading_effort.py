@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 from railstream_engine.rails.input import effort
-from railstream_engine.rails.input.effort import aside
+from railstream_engine.rails.input.passed import Passed
+from railstream_engine.rails.input.readers import Conversation, Reader
 from unit.rails.guarding import engine, turn
 
 TERMS = {"terms": {"input": {"terms": ["tungsten"]}}}
@@ -62,11 +63,10 @@ async def test_whether_a_request_is_refused_does_not_depend_on_how_busy_the_mach
         other.cancel()
 
 
-async def test_work_over_many_values_is_done_in_a_thread_and_over_few_ones_at_once() -> None:
-    loop_thread = threading.get_ident()
-    assert await aside([{"content": ["a", "b"]}], threading.get_ident) == loop_thread
-    assert await aside([{"content": ["a"] * 600}], threading.get_ident) != loop_thread
-    assert await aside([{"content": "a"}] * 600, threading.get_ident) != loop_thread
+@pytest.mark.parametrize(("count", "on_loop"), [(2, True), (600, False)])
+async def test_work_over_many_texts_is_done_in_a_thread_and_over_few_ones_at_once(count: int, on_loop: bool) -> None:
+    reader = Reader("f", Conversation([], {}, count), Passed(), ())
+    assert (await reader._aside(threading.get_ident) == threading.get_ident()) is on_loop
 
 
 async def test_a_word_at_the_end_of_a_long_list_of_parts_is_found() -> None:

@@ -66,4 +66,4 @@ async def test_a_judges_categories_quote_nothing() -> None:
         Asked(json.dumps({"User Safety": "unsafe", "Safety Categories": f"Violence, {MARK}"})), user=f"a {MARK}"
     )
     await rails.check_input(given)
-    assert given.activated[0]["additional_info"] == {"reason": "Violence, …"}
+    assert given.activated[0]["additional_info"] == {"reason": "Violence"}

@@ -389,6 +389,16 @@ def test_of_a_guarded_delta_only_what_is_read_may_leave() -> None:
     assert [json.loads(delta) for delta, _ in sink.chunks] == [{"content": "ab"}, {"content": "\ud83d"}]
 
 
+def test_a_guarded_answer_is_shown_in_the_order_in_which_the_rails_have_read_it() -> None:
+    emission, sink, guards = guarded()
+    emission.push(content("so \u202ecba\u202c"))
+    emission.push(Delta(0, b'{"reasoning":"\\u202edcba"}', reasoning="\u202edcba", exact=True))
+    assert (guards["content"].seen, guards["reasoning"].seen) == ("so cba\u202c", "dcba")
+    guards["content"].release(7, None)
+    guards["reasoning"].release(4, None)
+    assert [json.loads(delta) for delta, _ in sink.chunks] == [{"content": "so cba\u202c"}, {"reasoning": "dcba"}]
+
+
 def test_a_delta_that_nobody_guards_leaves_with_all_it_has() -> None:
     emission, sink = unguarded()
     raw = b'{"content":"ab","note":"x"}'

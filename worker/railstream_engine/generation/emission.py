@@ -2,7 +2,8 @@
 
 Without rails on the output every delta leaves as it came. On a guarded answer what leaves is built from values that a
 rail has read or that belong to a closed set. A delta that says nothing else, and that its guard released whole, leaves
-as the provider's own bytes. Each channel (content, reasoning, refusal, tools) is guarded by itself.
+as the provider's own bytes; overrides of the text's direction are left out, since a client would show its letters in
+another order than the rails have read. Each channel (content, reasoning, refusal, tools) is guarded by itself.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from railstream.deltas import decode_delta
 from railstream_engine.generation import logprobs
 from railstream_engine.generation.tool_calls import Declared, ToolCalls
 from railstream_engine.providers.port import Delta
+from railstream_engine.rails.matching.bidi import has_override, without_overrides
 from railstream_engine.rails.port import Guards
 
 _encode = msgspec.json.Encoder().encode
@@ -173,7 +175,11 @@ class Emission:
         if not self._guarded:
             self._sink.chunk(delta.raw, self._with_logprobs(delta.logprobs) if delta.logprobs else self._choice)
         elif delta.exact and delta.content and not (delta.reasoning or delta.refusal or delta.logprobs):
-            self._content.push(delta.content, delta.raw, self._choice)
+            text, raw = delta.content, delta.raw
+            if has_override(text):
+                text = without_overrides(text)
+                raw = _written({"content": text})
+            self._content.push(text, raw, self._choice)
         else:
             self._push_parts(delta)
 
@@ -184,14 +190,14 @@ class Emission:
             "content": delta.content,
             "refusal": delta.refusal,
         }
-        spoken = {name: text for name, text in texts.items() if text}
+        spoken = {name: without_overrides(text) for name, text in texts.items() if text}
         for name, text in spoken.items():
             channel = self._channel(name)
             if name == "reasoning":
                 short = b'"reasoning"' in delta.raw and b'"reasoning_content"' not in delta.raw
                 channel.field = "reasoning" if short else "reasoning_content"
             if channel.guarded or self._guards.passes_unread:
-                alone = delta.exact and len(spoken) == 1
+                alone = delta.exact and len(spoken) == 1 and text == texts[name]
                 raw = delta.raw if alone else _written({channel.field: text})
                 channel.push(text, raw, self._choice_of(name, text, delta.logprobs))
         if self._channel("tools").guarded or self._guards.passes_unread:

@@ -130,9 +130,13 @@ class Generation:
         gate = self.sink = Gate(self.sink)
         check = asyncio.ensure_future(self.rails.check_input(self.turn))
 
+        decided = False
+
         def decide(done: asyncio.Future[tuple[Messages, Violation | None]]) -> None:
-            if done.cancelled():
+            nonlocal decided
+            if decided or done.cancelled():
                 return
+            decided = True
             if done.exception() is None and done.result()[1] is None and self._is_unchanged(done.result()[0]):
                 return gate.open()
             self._cut_call()
@@ -141,6 +145,7 @@ class Generation:
         try:
             await self._generate(self.turn.messages)
             messages, violation = await check
+            decide(check)  # its callback comes after this line where the check ended just before: too late to cut
         finally:
             check.cancel()
         if violation is not None:

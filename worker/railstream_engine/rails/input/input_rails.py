@@ -9,15 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
+
+from railstream.messages import each_text_in
 
 from railstream_engine.rails.input.passed import Passed
 from railstream_engine.rails.input.readers import Conversation, JudgingReader, LocalReader, Reader
 from railstream_engine.rails.judges.judge_group import Judge, Panel
 from railstream_engine.rails.judges.local_judges import IncrementalJudge
+from railstream_engine.rails.matching.searcher import LoopShare
 from railstream_engine.rails.port import Turn, Violation
 
 Message = Mapping[str, Any]
+MOST_TEXTS: Final = 10_000
+"""Texts of one request. Each is read alone and with its neighbours."""
 
 
 async def check_messages(
@@ -27,7 +32,11 @@ async def check_messages(
 
     ``trusted``: roles that judging rails do not read; ``only``: the roles that any of these rails reads, if not all.
     """
-    conversation = Conversation(list(turn.messages), turn.params)
+    count = await _count_texts(turn)
+    if count > MOST_TEXTS and panel.judges:
+        why = f"the request has more than {MOST_TEXTS} texts, the most that rails read; join them into fewer parts"
+        return turn.messages, panel.failure(panel.judges[0].flow, why)
+    conversation = Conversation(list(turn.messages), turn.params, count)
     readers = [_reader(judge, conversation, passed, trusted, only, copies=panel.parallel) for judge in panel.judges]
     ruling = await replace(panel, judges=readers).rule("", turn)
     if ruling.violation is not None:
@@ -49,7 +58,18 @@ def _reader(
     copies: bool,
 ) -> Reader:
     """``copies``: rails run at once, so each reads what the client sent."""
-    own = Conversation(list(conversation.messages), conversation.params) if copies else conversation
+    own = Conversation(list(conversation.messages), conversation.params, conversation.count) if copies else conversation
     if isinstance(judge, IncrementalJudge):
         return LocalReader(judge, own, passed, only)
     return JudgingReader(judge, own, passed, only, trusted)
+
+
+async def _count_texts(turn: Turn) -> int:
+    """How many texts the request has; one more than `MOST_TEXTS` where there are more."""
+    share, count = LoopShare(), 0
+    for _ in each_text_in([*turn.messages, turn.params]):
+        count += 1
+        if count > MOST_TEXTS:
+            break
+        await share.give_way()
+    return count

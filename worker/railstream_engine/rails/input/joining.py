@@ -2,23 +2,27 @@
 
 The whole is read joined with a space and without one. What stands before and behind a word may hide where it begins and
 ends (``so`` + ``tung`` + ``sten`` + ``it is``), so each stretch of neighbours is read by itself as well, as long as a
-match can reach over it.
+match can reach over it. Terms are found in all stretches by one pass.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, islice
+from itertools import accumulate
 from typing import Final
 
 from railstream_engine.rails.input.effort import Effort
 from railstream_engine.rails.judges.local_judges import IncrementalJudge
+from railstream_engine.rails.matching.bidi import has_override
 from railstream_engine.rails.matching.pieces import Piece
 from railstream_engine.rails.tools.tool_texts import Blocked, has_readings, next_reading, read_arguments, readings
 
 MOST_OF_VALUES: Final = 2000
-"""Stretches of a run of values that are read: a schema may list hundreds of them, and no provider glues those."""
+"""Stretches of a run of values that are read, if each text begins `LEAST_STRETCH` less one: a schema may list hundreds
+of values, and no provider glues those."""
+LEAST_STRETCH: Final = 4
+"""Neighbours that are read by themselves wherever they stand: a long list hides nothing behind its first items."""
 
 
 async def read_joined(rail: IncrementalJudge, texts: Sequence[str], effort: Effort, *, is_speech: bool) -> list[str]:
@@ -29,22 +33,40 @@ async def read_joined(rail: IncrementalJudge, texts: Sequence[str], effort: Effo
         RailError: there are more of their stretches than the rail reads of one request.
     """
     joined = list(texts)
-    found = stretches(joined, rail.reach)
-    for start, end in found if is_speech else islice(found, MOST_OF_VALUES):
-        if await _finds(rail, joined[start:end], effort):
-            joined[start:end] = await _read_stretch(rail, joined[start:end], effort)
+    if (across := await _read_across(rail, joined, effort)) is not None:
+        joined = across
+    else:
+        longest = len(joined) if is_speech else max(LEAST_STRETCH, MOST_OF_VALUES // len(joined))
+        for start, end in stretches(joined, rail.reach, longest):
+            if await _finds(rail, joined[start:end], effort):
+                joined[start:end] = await _read_stretch(rail, joined[start:end], effort)
     for separator in (" ", ""):
         joined = await _read_with(rail, joined, separator, effort)
     await _read_escaped(rail, "".join(joined), effort)
     return joined
 
 
-def stretches(texts: Sequence[str], reach: int) -> Iterator[tuple[int, int]]:
-    """Neighbours that a match may reach over from its first to its last, but for all of them together."""
+async def _read_across(rail: IncrementalJudge, texts: list[str], effort: Effort) -> list[str] | None:
+    """All stretches at once; ``None`` where the rail cannot, or where a stretch may be read in another way too."""
+    whole = "".join(texts)
+    if "\\" in whole or has_override(whole):
+        return None
+    await effort.spend(whole)
+    pieces = await rail.read_across(texts)
+    if pieces is None or len(pieces) == 1:
+        return None if pieces is None else texts
+    return distributed(texts, "", pieces)
+
+
+def stretches(texts: Sequence[str], reach: int, longest: int | None = None) -> Iterator[tuple[int, int]]:
+    """Neighbours that a match may reach over from its first to its last, but for all of them together.
+
+    ``longest``: the most texts of a stretch.
+    """
     count = len(texts)
     for start in range(count - 1):
         between = 0
-        for end in range(start + 2, count + 1):
+        for end in range(start + 2, min(count, start + (longest or count)) + 1):
             if end - start < count:
                 yield start, end
             between += len(texts[end - 1])

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from railstream.errors import RailError
 from railstream.message_keys import Path
 from railstream.messages import Text, other_texts, parts_of, replaced, text_of, texts_in
 
-from railstream_engine.rails.input.effort import Effort, aside
+from railstream_engine.rails.input.effort import Effort
 from railstream_engine.rails.input.joining import read_joined
 from railstream_engine.rails.input.passed import Passed, digest_of
 from railstream_engine.rails.input.runs import Leaf, Run, runs_in, value_at
@@ -23,6 +24,9 @@ from railstream_engine.rails.tools.tool_texts import Blocked, read_arguments, re
 
 Message = Mapping[str, Any]
 SEPARATORS: Final = (" ", "")
+_MOST_ON_LOOP: Final = 128
+"""Texts of a conversation up to which it is taken apart on the event loop: a millisecond or two."""
+Result = TypeVar("Result")
 
 
 @dataclass(slots=True)
@@ -31,6 +35,8 @@ class Conversation:
 
     messages: list[Message]
     params: Mapping[str, Any]
+    count: int
+    """How many texts it has."""
 
 
 class Reader:
@@ -52,6 +58,10 @@ class Reader:
 
     async def _rule(self, turn: Turn) -> Verdict:
         raise NotImplementedError
+
+    async def _aside(self, function: Callable[[], Result]) -> Result:
+        """Run what goes through a conversation without a pause: of a large one in a thread."""
+        return function() if self.conversation.count <= _MOST_ON_LOOP else await asyncio.to_thread(function)
 
     def _reads(self, message: Message) -> bool:
         return not self._only or message.get("role") in self._only
@@ -76,8 +86,7 @@ class LocalReader(Reader):
                     conversation.messages[at] = await self._read_value(message)
             if not self._only:
                 conversation.params = await self._read_value(conversation.params)
-            everything = [*conversation.messages, conversation.params]
-            for run in await aside(everything, runs_in, conversation.messages, conversation.params):
+            for run in await self._aside(lambda: runs_in(conversation.messages, conversation.params)):
                 if self._reads_run(run):
                     await self._read_run(run)
         except Blocked:
@@ -91,23 +100,22 @@ class LocalReader(Reader):
         return not self._only or all(at < len(messages) and self._reads(messages[at]) for at in run.messages)
 
     async def _read_value(self, value: Mapping[str, Any]) -> Mapping[str, Any]:
-        digest = self._digest("value", value)
+        digest = await self._aside(lambda: self._digest("value", value))
         if self._passed.holds(digest):
             return value
         rewritten: dict[Path, str] = {}
-        for text in await aside([value], texts_in, value):
+        for text in await self._aside(lambda: texts_in(value)):
             if (read := await read_arguments(text.text, self._read)) != text.text:
                 _refuse_fixed(text)
                 rewritten[text.path] = read
         if rewritten:
-            return {**replaced(value, rewritten)}
+            return {**await self._aside(lambda: replaced(value, rewritten))}
         self._passed.add(digest)
         return value
 
     async def _read_run(self, run: Run) -> None:
         everything = [*self.conversation.messages, self.conversation.params]
-        texts = [leaf.text if leaf.fixed else str(value_at(everything, leaf.path)) for leaf in run.leaves]
-        digest = self._digest("run", run.is_speech, texts)
+        texts, digest = await self._aside(lambda: self._texts_of(run, everything))
         if self._passed.holds(digest):
             return
         read = await read_joined(self._rail, texts, self._effort, is_speech=run.is_speech)
@@ -117,9 +125,15 @@ class LocalReader(Reader):
                 _refuse_fixed(leaf)
                 rewritten[leaf.path] = after
         if rewritten:
-            *self.conversation.messages, self.conversation.params = replaced(everything, rewritten)
+            now = await self._aside(lambda: replaced(everything, rewritten))
+            *self.conversation.messages, self.conversation.params = now
         else:
             self._passed.add(digest)
+
+    def _texts_of(self, run: Run, everything: Sequence[Any]) -> tuple[list[str], bytes]:
+        """The texts of a run as the rail has left them so far, and their digest."""
+        texts = [leaf.text if leaf.fixed else str(value_at(everything, leaf.path)) for leaf in run.leaves]
+        return texts, self._digest("run", run.is_speech, texts)
 
     async def _read(self, text: str) -> str | None:
         await self._effort.spend(text)
@@ -144,7 +158,7 @@ class JudgingReader(Reader):
 
     async def _rule(self, turn: Turn) -> Verdict:
         now = replace(turn, messages=self.conversation.messages)
-        unread = [at for at, message in enumerate(now.messages) if self._is_unread(message, now)]
+        unread = await self._aside(lambda: self._unread(now))
         scope = getattr(self._rail, "input_scope", "message")
         if not unread:
             return allow()
@@ -155,6 +169,9 @@ class JudgingReader(Reader):
             for at in unread:
                 self._passed.add(self._digest_of(self.conversation.messages[at], now))
         return verdict
+
+    def _unread(self, turn: Turn) -> list[int]:
+        return [at for at, message in enumerate(turn.messages) if self._is_unread(message, turn)]
 
     def _is_unread(self, message: Message, turn: Turn) -> bool:
         if not self._may_read(message) or not everything_in(message).strip():
@@ -183,7 +200,7 @@ class JudgingReader(Reader):
                 return verdict
         messages = self.conversation.messages
         whole = [everything_in(messages[at]) for at in unread]
-        joined = await aside(messages, self._joined, unread)
+        joined = await self._aside(lambda: self._joined(unread))
         for text in dict.fromkeys((*whole, *joined)):
             if text not in read and (verdict := await self._judge_joined(text, turn)).decision == "block":
                 return verdict

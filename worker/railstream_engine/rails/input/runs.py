@@ -1,8 +1,9 @@
 """Which texts of a request a provider can put beside each other, so that a model reads them as one.
 
 A place is a path into ``[*messages, params]``. A run of *speech* is what the messages of one turn say: their contents,
-refusals and thoughts, in the order in which they stand and each kind by itself. A run of *values* is a list of strings,
-such as ``stop``, or the values of a tool call's arguments.
+refusals and thoughts, in the order in which they stand and each kind by itself. A run of *values* is what a model reads
+after each other, each in quotes: a list of strings, such as ``stop``, what stands in like places of one turn or of the
+options, such as the descriptions of tools, calls' arguments and other JSON in texts, an option's texts.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ SPOKEN: Final = (
 )  # fmt: skip
 """Known keys of what a message says, in the order in which a provider writes them; files count by their text."""
 ARGUMENTS: Final = ("arguments", "input")
+BESIDE: Final = frozenset({"id", "tool_call_id", "call_id", "tool_use_id", "name", "title", "signature"})
+"""Keys of texts that a model does not read as a part of what stands before and behind them."""
 
 
 class Leaf(NamedTuple):
@@ -58,9 +61,11 @@ def runs_in(messages: Sequence[Message], params: Mapping[str, Any]) -> list[Run]
     for group in groups:
         for view in _views(group):
             _add(found, view, is_speech=True)
-    for own in leaves:
-        for values in _values(own):
+    for positions in (*turns(messages), [len(messages)]):
+        for values in _values([leaf for at in positions for leaf in leaves[at] if not leaf.fixed]):
             _add(found, values, is_speech=False)
+    for _, own in groupby(leaves[-1], lambda leaf: leaf.path[1]):
+        _add(found, [leaf for leaf in own if not leaf.fixed and _key(leaf) not in BESIDE], is_speech=False)
     return list(found.values())
 
 
@@ -140,23 +145,35 @@ def _is_spoken(leaf: Leaf) -> bool:
 
 
 def _values(leaves: Sequence[Leaf]) -> Iterator[list[Leaf]]:
-    """The lists of strings in a value, and the values of each call's arguments."""
+    """The lists of strings, the arguments of each call and of all, what stands in like places, and the JSON in it."""
     lists: dict[Path, list[Leaf]] = {}
+    alike: dict[Path, list[Leaf]] = {}
     for leaf in leaves:
-        if leaf.fixed:
-            continue
-        steps = [at for at, step in enumerate(leaf.path) if step in ARGUMENTS]
-        if steps and steps[0] < len(leaf.path) - 1:
-            lists.setdefault(leaf.path[: steps[0] + 1], []).append(leaf)
-        elif isinstance(leaf.path[-1], int):
-            lists.setdefault(leaf.path[:-1], []).append(leaf)
-        elif steps:
-            yield [Leaf((*leaf.path, *path), text, True) for path, text in _strings(_decoded(leaf.text), ())]
+        place = _place(leaf)
+        if place != leaf.path:
+            lists.setdefault(place, []).append(leaf)
+        alike.setdefault(tuple("*" if isinstance(step, int) else step for step in place), []).append(leaf)
     yield from lists.values()
+    for texts in alike.values():
+        yield texts
+        decoded = [
+            [Leaf((*leaf.path, *path), text, True) for path, text in _strings(_decoded(leaf.text), ())]
+            for leaf in texts
+        ]
+        yield from decoded
+        yield [leaf for inside in decoded for leaf in inside]
+
+
+def _place(leaf: Leaf) -> Path:
+    """Of an item of a list the list, of a value in arguments all of them, and else the leaf's own path."""
+    steps = [at for at, step in enumerate(leaf.path) if step in ARGUMENTS]
+    if steps and steps[0] < len(leaf.path) - 1:
+        return leaf.path[: steps[0] + 1]
+    return leaf.path[:-1] if isinstance(leaf.path[-1], int) else leaf.path
 
 
 def _strings(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
-    if isinstance(value, str) and path and value:
+    if isinstance(value, str) and value:
         yield path, value
     items: Iterable[tuple[str | int, Any]] = ()
     if isinstance(value, Mapping):
@@ -168,7 +185,7 @@ def _strings(value: Any, path: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _decoded(text: str) -> Any:
-    if text.lstrip()[:1] not in ("{", "["):
+    if text.lstrip()[:1] not in ("{", "[", '"'):
         return None
     try:
         return json.loads(text)

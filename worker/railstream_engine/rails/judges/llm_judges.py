@@ -12,6 +12,7 @@ from typing import Any
 from railstream.config import Flow, Prompt, RailsConfig
 from railstream.errors import ConfigurationError, RailError
 
+from railstream_engine.rails.judges.reasons import named
 from railstream_engine.rails.judges.verdict import Stage, Verdict, allow, block
 from railstream_engine.rails.port import Turn
 
@@ -42,7 +43,7 @@ class PromptJudge:
         self._model = model.type if model is not None else "main"
 
     async def judge(self, text: str, turn: Turn) -> Verdict:
-        return await self._ask(self._messages(text, turn), turn)
+        return await self._ask(text, self._messages(text, turn), turn)
 
     def _messages(self, text: str, turn: Turn) -> Sequence[Mapping[str, Any]]:
         return self._prompt.render(self._variables(text, turn), turn.messages)
@@ -61,12 +62,12 @@ class PromptJudge:
             **texts,
         }
 
-    async def _ask(self, messages: Sequence[Mapping[str, Any]], turn: Turn) -> Verdict:
+    async def _ask(self, text: str, messages: Sequence[Mapping[str, Any]], turn: Turn) -> Verdict:
         answer = await turn.ask(self._model, messages, task=self._task, params=self._params())
         judgement = self._prompt.parser(answer)
         if not judgement.understood:
             raise RailError(f"the model's answer of {len(answer)} characters is no verdict")
-        return allow() if judgement.safe else block(", ".join(judgement.categories))
+        return allow() if judgement.safe else block(", ".join(named(judgement.categories, text, turn.messages)))
 
     def _params(self) -> dict[str, Any]:
         params: dict[str, Any] = {
@@ -118,7 +119,7 @@ class HallucinationJudge(PromptJudge):
         again = [self._answer_again(turn) for _ in range(_EXTRA_ANSWERS)]
         answers = await asyncio.gather(*again)
         variables = {**self._variables(text, turn), "paragraph": ". ".join(answers)}
-        return await self._ask(self._prompt.render(variables, turn.messages), turn)
+        return await self._ask(text, self._prompt.render(variables, turn.messages), turn)
 
     async def _answer_again(self, turn: Turn) -> str:
         answer = await turn.ask("main", turn.messages, task=self._task, params={"temperature": 1.0})

@@ -14,10 +14,15 @@ from railstream.errors import ConfigurationError
 from railstream_engine.rails.judges.verdict import Stage, Verdict, allow, block, rewrite
 from railstream_engine.rails.judges.yara_rules import RULES
 from railstream_engine.rails.matching.incremental import Chain, IncrementalRail
+from railstream_engine.rails.matching.match import Match
 from railstream_engine.rails.matching.pieces import Piece
+from railstream_engine.rails.matching.search_time import OffLoopTime, off_loop
 from railstream_engine.rails.matching.searcher import Searcher
 from railstream_engine.rails.port import Turn
+from railstream_engine.rails.tools.tool_texts import Blocked
 
+_MOST_ON_LOOP = 4096
+"""Characters and texts that are searched at once on the event loop: a few milliseconds, most of them for folding."""
 SPACY_MODEL = "en_core_web_lg"
 DETECTORS = ("mask pii", "detect pii", "mask secrets", "detect secrets")
 """How the flows begin that find data by its form."""
@@ -50,6 +55,31 @@ class IncrementalJudge:
         chain = Chain((self._rail,))
         passed = await Searcher(chain, exact=exact).push(text, final=True)
         return None if chain.blocked_by is not None else passed
+
+    async def read_across(self, texts: Sequence[str]) -> Sequence[Piece] | None:
+        """As `read`, of the joined texts and of each stretch of them at once; ``None`` where the rail cannot.
+
+        Raises ``Blocked`` where it blocks them.
+        """
+        find = self._rail.matcher.find_across
+        if sum(map(len, texts)) + len(texts) <= _MOST_ON_LOOP:
+            found = find(texts)
+        else:
+            found = await off_loop(lambda _: find(texts), OffLoopTime())
+        if found is None:
+            return None
+        if found and not self.masks:
+            raise Blocked
+        return self._masked("".join(texts), found)
+
+    def _masked(self, text: str, found: Sequence[Match]) -> Sequence[Piece]:
+        pieces: list[Piece] = []
+        at = 0
+        for match in found:
+            pieces.append(Piece(text[at : match.start], match.start - at, True))
+            pieces.append(Piece(self._rail.matcher.replacement(match), match.end - match.start, False))
+            at = match.end
+        return [*pieces, Piece(text[at:], len(text) - at, True)]
 
     async def finds(self, text: str, *, before: str, final: bool) -> bool:
         """Whether there is a match in the text, which follows ``before`` and goes on unless it is ``final``."""

@@ -28,7 +28,10 @@ _MARK: Final = "\1"
 _MOST_UNITS: Final = 8192  # characters whose folded form is remembered
 _LAST: Final = 0x2FFFF
 """No character behind it folds to another one."""
-_BLANK_LETTERS: Final = frozenset("\u115f\u1160\u3164\uffa0")  # Hangul fillers: letters without a glyph
+_INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
+"""Categories of what no font draws as a letter: controls, half surrogate pairs, private use, and what is unassigned."""
+_BLANK_LETTERS: Final = frozenset("\u115f\u1160\u3164\uffa0\u0640\ufffc\ufffd")
+"""Hangul fillers, which have no glyph; the tatweel, which lengthens a word; the object and replacement characters."""
 _SELECTORS: Final = ((0x034F, 0x034F), (0x180B, 0x180F), (0xFE00, 0xFE0F), (0xFFF0, 0xFFF8), (0xE0000, 0xE0FFF))
 _ANY_LETTERS_MARKS: Final = (
     (0x0300, 0x036F),
@@ -134,7 +137,7 @@ class _Units(dict[str, str]):
             return "".join(map(self.plain, self.spelled[character]))
         if character.isspace() or character == "\u2800":  # and the empty Braille pattern
             return " "
-        if unicodedata.category(character) in ("Cc", "Cf") or character in _BLANK_LETTERS:
+        if unicodedata.category(character) in _INVISIBLE or character in _BLANK_LETTERS:
             return ""
         if _is_in(character, _SELECTORS):
             return ""

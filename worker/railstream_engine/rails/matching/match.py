@@ -6,6 +6,7 @@ says of a position depends only on the text from there to its ``reach``, so it s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from railstream_engine.rails.matching.folding import Folding
@@ -43,6 +44,12 @@ class Matcher(Protocol):
 
     def find_whole(self, text: str, start: int) -> Match | None:
         """The same for a complete text, by plain search from each position: the oracle of the tests."""
+
+    def find_across(self, texts: Sequence[str]) -> Sequence[Match] | None:
+        """The matches in the joined texts, as if nothing stood before or behind any stretch of them.
+
+        In positions of the texts as they came. ``None``: it cannot tell, each stretch must be read by itself.
+        """
 
     def replacement(self, match: Match) -> str:
         """What a masking rail writes in its place."""

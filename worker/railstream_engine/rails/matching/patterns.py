@@ -214,6 +214,9 @@ class PatternSet:
                     return Match(at, end, index)
         return None
 
+    def find_across(self, texts: Sequence[str]) -> None:
+        """Patterns may look around a match."""
+
     def replacement(self, match: Match) -> str:
         return self._specs[match.which].mask
 

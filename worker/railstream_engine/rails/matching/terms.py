@@ -6,12 +6,14 @@ What is held back is the longest tail of the text that is the beginning of a ter
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
 
 from ahocorasick_rs import AhoCorasick
 from railstream.errors import ConfigurationError
 
-from railstream_engine.rails.matching.folding import Folding
+from railstream_engine.rails.matching.folding import Folded, Folding
 from railstream_engine.rails.matching.match import UNDECIDED, Match
 from railstream_engine.rails.matching.search_time import UNLIMITED, Allowance
 
@@ -126,6 +128,33 @@ class TermSet:
                 if self._ends_word(text, end, len(text)) is not False:
                     return Match(at, end)
         return None
+
+    def find_across(self, texts: Sequence[str]) -> Sequence[Match] | None:
+        """One pass, whatever the number of texts. Of matches that overlap the leftmost and longest one counts."""
+        text = "".join(texts)
+        folded = Folded(text, range(len(text)), (), 0) if self.folding is None else self.folding.read(text, "", 0)
+        if folded.breaks:
+            return None
+        edges = self._edges(folded, texts)
+        lowered = _SURROGATE.sub("\ufffd", self._lower(folded.text))
+        candidates = self._automaton.find_matches_as_indexes(lowered, overlapping=True)
+        found: list[Match] = []
+        for _, at, end in sorted(candidates, key=lambda match: (match[1], -match[2])):
+            if found and folded.starts[at] < found[-1].end:
+                continue
+            starts = at in edges or self._starts_word(folded.text, at)
+            if starts and (end in edges or self._ends_word(folded.text, end, len(folded.text)) is not False):
+                found.append(Match(folded.starts[at], folded.starts[end - 1] + 1))
+        return found
+
+    def _edges(self, folded: Folded, texts: Sequence[str]) -> set[int]:
+        """Where in the folded text one of the texts begins, its first accents skipped, and the end of the last one."""
+        edges = {bisect_left(folded.starts, at) for at in accumulate(map(len, texts), initial=0)}
+        for at in sorted(edges) if self._accents else ():
+            while at < len(folded.text) and folded.text[at] in self._accents:
+                at += 1
+                edges.add(at)
+        return edges
 
     def replacement(self, match: Match) -> str:
         return self._mask

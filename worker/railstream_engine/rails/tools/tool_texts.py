@@ -86,14 +86,21 @@ def _deeply_decoded(value: Any, depth: int) -> Any:
 
 
 async def _read_text(text: str, read: Read) -> str:
-    """Text that is no JSON object: as it stands, and as it may be read otherwise."""
+    """Text that is no JSON object: as it stands, and as it may be read otherwise.
+
+    Raises ``Blocked`` for what is only there in the order in which overrides show it: it stands elsewhere in the text.
+    """
     checked = await _read(text, read)
     if checked != text:
         return checked
+    before = text
     others = readings(text)
     while (reading := await next_reading(others, len(text))) is not None:
         if (checked := await _read(reading, read)) != reading:
+            if has_override(before):
+                raise Blocked
             return checked
+        before = reading
     return text
 
 
