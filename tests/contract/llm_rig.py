@@ -74,7 +74,7 @@ async def listen(model: ChatModel, call: Call, *, stop_after: int | None = None)
                         heard.finishes.append(part)
                     elif isinstance(part, TokenCount):
                         heard.tokens.append(part)
-                    else:
+                    elif isinstance(part, ResponseInfo):
                         heard.infos.append(part)
                 if stop_after is not None and len(heard.deltas) >= stop_after:
                     break

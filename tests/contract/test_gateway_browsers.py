@@ -94,13 +94,14 @@ async def test_with_keys_any_host_and_origin_may_ask_and_only_a_listed_one_reads
 
 async def test_the_page_loads_nothing_from_other_hosts_and_stands_in_no_frame(rig: Rig) -> None:
     served = await rig.serve()
-    page = await rig.http.get(served.url)
-    policy = page.headers["content-security-policy"]
-    assert "default-src 'none'" in policy
-    assert "frame-ancestors 'none'" in policy
-    assert page.headers["x-content-type-options"] == "nosniff"
-    assert not re.search(r"(src|href|@import|url\()\s*=?\s*[\"']?(https?:)?//", page.text)
-    assert (await rig.http.get(f"{served.url}/docs")).status_code == 404
+    for path in ("/", "/docs"):
+        page = await rig.http.get(f"{served.url}{path}")
+        policy = page.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert page.headers["x-content-type-options"] == "nosniff"
+        assert not re.search(r"(src|@import|url\()\s*=?\s*[\"']?(https?:)?//", page.text)
+    assert (await rig.http.get(f"{served.url}/redoc")).status_code == 404
 
 
 def test_a_host_is_read_without_its_port() -> None:

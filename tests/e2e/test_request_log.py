@@ -83,9 +83,9 @@ async def test_both_sides_write_one_line_per_request_with_the_same_facts(
     status, _ = await fetch(
         f"{stack.gateways[0].api}/chat/completions", body={}, headers={"authorization": "Bearer no"}
     )
-    assert status == 403
+    assert status == 401
     (refused,) = await until(lambda: [one for one in lines(stack.gateways[0]) if one["outcome"] == "refused"])
-    assert (refused["status"], refused["code"]) == (403, "invalid_api_key")
+    assert (refused["status"], refused["code"]) == (401, "invalid_api_key")
     for process in stack.processes:
         assert SECRET not in process.output()
         assert "forbidden" not in process.output()

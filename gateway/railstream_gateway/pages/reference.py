@@ -7,8 +7,9 @@ from importlib.resources import files
 from fastapi import APIRouter
 from starlette.responses import HTMLResponse
 
+from railstream_gateway.browsers import PAGE_HEADERS
+
 router = APIRouter()
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
 """Content-Security-Policy: a browser itself refuses whatever stands elsewhere."""
 
 
@@ -16,4 +17,4 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inli
 @router.get("/redoc", include_in_schema=False)
 async def reference() -> HTMLResponse:
     page = files("railstream_gateway.pages").joinpath("reference.html").read_text(encoding="utf-8")
-    return HTMLResponse(page, headers={"cache-control": "no-cache", "content-security-policy": POLICY})
+    return HTMLResponse(page, headers={"cache-control": "no-cache", **PAGE_HEADERS})
