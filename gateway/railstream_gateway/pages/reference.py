@@ -10,7 +10,6 @@ from starlette.responses import HTMLResponse
 from railstream_gateway.browsers import PAGE_HEADERS
 
 router = APIRouter()
-"""Content-Security-Policy: a browser itself refuses whatever stands elsewhere."""
 
 
 @router.get("/docs", include_in_schema=False)
