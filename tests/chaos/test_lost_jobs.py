@@ -36,7 +36,9 @@ async def test_g20_requests_end_when_the_job_stream_alone_is_lost(start_world: S
     world = await start_world(workers=0, gateways=1, settings={"RAILSTREAM_QUEUE_TIMEOUT": "10"})
     await (await world.add_worker(concurrency=2)).ready()
     async with AsyncExitStack() as stack:
-        streams = [await stack.enter_async_context(asking(world, words=30, rate=15)) for _ in range(5)]
+        streams = [
+            await stack.enter_async_context(asking(world, words=150 if n < 2 else 30, rate=15)) for n in range(5)
+        ]
         await asyncio.gather(*(stream.read(frames=3) for stream in streams[:2]))
         with world.redis.client() as redis:
             match loss:

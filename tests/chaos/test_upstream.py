@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,14 @@ from chaos import stories
 from chaos.clients import Client
 from chaos.conftest import SEED
 from chaos.world import World, running_world
+from harness.sse import opened
+from railstream.testing import directive
 
 pytestmark = [pytest.mark.chaos, pytest.mark.asyncio(loop_scope="module")]
 
 PATIENT = {"railstream": {"deadlines": {"first_token": 1.5, "between_chunks": 1.5}}}
 WORDS = 30
 BREAKS = {
-    "error_before": {"status": 400},
     "error_during": {"at": 7},
     "early_end": {"at": 7},
     "reset": {"at": 7},
@@ -58,6 +60,14 @@ async def test_g9_a_broken_answer_is_a_typed_error_after_what_had_come(world: Wo
     assert call["outcome"] != "open", "the upstream's connection was closed"
     if mode.startswith("hang"):
         assert call["outcome"] == "closed_by_client"
+
+
+async def test_g9_a_failure_before_the_first_token_has_its_own_status(world: World) -> None:
+    question = directive(fault="error_before", status=400)
+    body = {"stream": True, "messages": [{"role": "user", "content": question}]}
+    async with opened(f"{world.gateways[0].api}/chat/completions", body=body) as stream:
+        error = json.loads(await stream.body())["error"]
+    assert (stream.status, error["type"], error["code"]) == (400, "invalid_request_error", "invalid_request")
 
 
 @pytest.mark.parametrize("mode", ODD)
