@@ -46,7 +46,7 @@ REFUSALS = (
     *("missing_api_key", "invalid_api_key", "queue_full", "queue_too_old"),
     *("redis_unavailable", "too_many_streams", "draining"),
 )
-"""Codes of refusals before the queue that somebody may want to be told of from the first one on."""
+"""Codes whose counters are exported from zero, so that an alert sees the first refusal."""
 
 
 def create_app(

@@ -74,7 +74,7 @@ class BrowserRules:
 
 
 def host_name(host: str) -> str:
-    """The name of a ``Host`` header, without its port; empty for one that is none."""
+    """The host name in a ``Host`` header, without the port; empty when the header holds no valid name."""
     try:
         return (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:

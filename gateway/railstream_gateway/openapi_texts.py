@@ -49,7 +49,7 @@ FIELDS: Final[dict[str, dict[str, str]]] = {
     "Ours": {"models": "Several models answer at once, each as one choice."},
     "Options": {
         "rails": "Which rails run. A client may add rails, never switch one off.",
-        "log": "What of the rails' work is told with the answer.",
+        "log": "Which parts of the generation log the answer includes.",
         "llm_params": "Options for the calls of models.",
     },
     "LogOptions": {
@@ -64,7 +64,7 @@ FIELDS: Final[dict[str, dict[str, str]]] = {
     },
     "FlowOperation": {
         "instruction": "What is asked; not given: the messages of the flow.",
-        "branch": "Operations of one branch go one after the other, each with what was said there before.",
+        "branch": "Operations of one branch run in order; each gets the branch's earlier messages.",
         "depends_on": "Operations that must have finished first.",
         "context_from": "Operations whose answers stand before the instruction.",
     },

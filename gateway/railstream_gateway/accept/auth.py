@@ -23,7 +23,7 @@ class ApiKeys:
         """The tenant of a key, as `credential_in` finds it.
 
         Raises:
-            AuthenticationError: there is none, or it is not one of ours.
+            AuthenticationError: the request has no API key, or an unknown one.
         """
         if not self._digests:
             return ""

@@ -146,7 +146,7 @@ class StreamOptions(Struct):
 
 
 class LogOptions(Struct, forbid_unknown_fields=True):
-    """What of the rails' work is told with the answer."""
+    """Which parts of the generation log the answer includes."""
 
     activated_rails: bool = False
     llm_calls: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ for chunk in client.chat.completions.create(model="{model}", messages=messages, 
     print(chunk.choices[0].delta.content or "", end="", flush=True)"""
 
 REDIS = """Its Redis: redis-cli -u "$(cat {file})"
-`railstream ps`, `show`, `workers`, `usage` and `dead` find it by themselves.
+The commands `ps`, `show`, `workers`, `usage` and `dead` find it by themselves, for example: {command} ps
 
 """
 
@@ -51,8 +52,14 @@ def welcome(url: str, configs: ConfigSet, *, wants_key: bool, url_file: Path | N
         who=_who_answers(configs),
         curl=CURL.format(url=url, curl_key=curl_key, body=body),
         python=PYTHON.format(url=url, key=key, question=QUESTION, model=model),
-        redis=REDIS.format(file=shlex.quote(str(url_file))) if url_file else "",
+        redis=REDIS.format(file=shlex.quote(str(url_file)), command=_command()) if url_file else "",
     )
+
+
+def _command() -> str:
+    """How this `railstream` was called: it may not be on the PATH."""
+    called = Path(sys.argv[0])
+    return shlex.quote(str(called)) if called.name == "railstream" else "railstream"
 
 
 def _who_answers(configs: ConfigSet) -> str:
